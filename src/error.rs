@@ -1,0 +1,235 @@
+//! The one error type. Every variant keeps the values that disagree and says what to do next.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::id::{PageId, Version};
+
+/// What every fallible call returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong. Match on what you can act on: [`Error::Conflict`] (retry), [`Error::Full`]
+/// (make room), [`Error::Poisoned`] (reopen), [`Error::Corrupt`] (restore), [`Error::Locked`] (wait or stop the other process).
+#[non_exhaustive]
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Another transaction committed first to a page that this one wrote (or, when serializable, read).
+    #[error("{page} was committed in {winner}, after this transaction's snapshot of {snapshot}: begin again and retry")]
+    Conflict {
+        /// The page that both touched; [`PageId::META`] and [`PageId::PAGE_COUNT`] stand for what isn't a page.
+        page: PageId,
+        /// The version that won.
+        winner: Version,
+        /// The version that this transaction read from.
+        snapshot: Version,
+    },
+    /// Bytes that are not what was written: damage of the medium, or somebody else's writing.
+    #[error("{} is damaged at offset {offset}: expected {expected}, found {found}; restore the store from an export, or the file from a copy", .file.display())]
+    Corrupt {
+        /// The damaged file.
+        file: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What should have been there.
+        expected: String,
+        /// What was there.
+        found: String,
+    },
+    /// The operating system refused an operation on a file.
+    #[error("can't {operation} {}: {source}", .file.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file or directory.
+        file: PathBuf,
+        /// The system's word.
+        source: Arc<io::Error>,
+    },
+    /// The disk (or the quota) is full. The transaction is gone, the store is as before and stays readable.
+    #[error("no room for {needed} more bytes in {}: free some space, then retry", .file.display())]
+    Full {
+        /// How many bytes were asked for.
+        needed: u64,
+        /// Which file needed them.
+        file: PathBuf,
+        /// The system's word.
+        source: Arc<io::Error>,
+    },
+    /// An earlier write or sync failed, so nothing more is written; reads go on. It is final for this handle.
+    #[error("the store takes no more writes since an earlier failure ({source}): close it, see to the disk, and open it again")]
+    Poisoned {
+        /// The failure that ended writing.
+        source: Arc<Error>,
+    },
+    /// Another handle, in this process or another, has the store open.
+    #[error("{} is in use by another process or handle: close that one first", .dir.display())]
+    Locked {
+        /// The store's directory.
+        dir: PathBuf,
+    },
+    /// The directory holds something that is not a vellum store.
+    #[error("{} is not a vellum store ({reason}): give an empty or new directory, or the right path", .dir.display())]
+    NotAStore {
+        /// The directory.
+        dir: PathBuf,
+        /// What was found there.
+        reason: String,
+    },
+    /// There is no store there, and the options say not to create one.
+    #[error("{} holds no store: create one first (Options::create, or `vellum init`)", .dir.display())]
+    NotFound {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Something is already where a new store should go.
+    #[error("{} already exists and is not empty: give another path, or remove it first", .dir.display())]
+    AlreadyExists {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The path of a store leads to something that is not a directory.
+    #[error("{} is not a directory: a store is a directory of its own", .path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The store's directory can't be written to.
+    #[error("{} can't be written to: {source}; give this user the right to write there, or another directory", .dir.display())]
+    ReadOnly {
+        /// The directory.
+        dir: PathBuf,
+        /// The system's word.
+        source: Arc<io::Error>,
+    },
+    /// Data of a format that this build doesn't know.
+    #[error("{what} has format {found}, this build reads up to {supported}: use a newer vellum")]
+    Unsupported {
+        /// Which file or stream.
+        what: String,
+        /// The format found.
+        found: String,
+        /// The newest format that this build knows.
+        supported: String,
+    },
+    /// An option that can't be honoured.
+    #[error("option {option} can't be {value}: {expected}")]
+    InvalidOption {
+        /// The option's name.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
+    /// The store was created with another page size.
+    #[error("the store's pages are {found} bytes, not {asked}: open it with page_size({found}), or without a page size")]
+    PageSizeMismatch {
+        /// What the options asked for.
+        asked: u32,
+        /// What the store has.
+        found: u32,
+    },
+    /// Bytes handed in or a buffer that are not exactly one page long.
+    #[error("{found} bytes given, but a page is exactly {expected} bytes")]
+    WrongLength {
+        /// The store's page size.
+        expected: usize,
+        /// The length given.
+        found: usize,
+    },
+    /// A page id at or beyond the end of the store.
+    #[error("{page} is beyond the end: there are {page_count} pages; allocate it first, or raise the page count with truncate")]
+    PageOutOfRange {
+        /// The page asked for.
+        page: PageId,
+        /// The number of pages there are.
+        page_count: u64,
+    },
+    /// A page that was never written, or was freed, where one is needed.
+    #[error("{page} holds nothing: it was never written, or was freed")]
+    PageNotAllocated {
+        /// The page asked for.
+        page: PageId,
+    },
+    /// More pages than page ids can number.
+    #[error("{asked} pages are more than a store can number ({limit})")]
+    TooManyPages {
+        /// What was asked for.
+        asked: u64,
+        /// The greatest number of pages.
+        limit: u64,
+    },
+    /// All versions that can be numbered are used up.
+    #[error("the store has reached its last version ({limit}): export it and import it into a new store")]
+    VersionsExhausted {
+        /// The last version.
+        limit: u64,
+    },
+    /// A transaction that holds more in memory than the options allow. Nothing of it was written.
+    #[error("the transaction needs more than {limit} bytes of memory: commit in smaller steps, or raise Options::transaction_memory")]
+    TransactionTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// Meta bytes beyond the limit.
+    #[error("{found} meta bytes given, at most {limit} are kept: put larger things into pages")]
+    MetaTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+        /// The length given.
+        found: usize,
+    },
+    /// A view has been held for so long that too much memory waits to be freed.
+    #[error("{limbo} bytes wait for a view that is still open (limit {limit}): drop views soon, and hold a Snapshot for longer reads")]
+    LimboFull {
+        /// How many bytes wait.
+        limbo: u64,
+        /// The limit (`Options::limbo_bytes`).
+        limit: u64,
+    },
+    /// An export stream that is cut, altered, out of order or foreign.
+    #[error("the stream is damaged at byte {offset}: expected {expected}, found {found}; nothing was imported, take a fresh export")]
+    BadStream {
+        /// Where in the stream, in bytes.
+        offset: u64,
+        /// What should have been there.
+        expected: String,
+        /// What was there.
+        found: String,
+    },
+    /// Reading from or writing to the caller's stream failed.
+    #[error("can't {operation} the stream: {source}")]
+    Stream {
+        /// What was tried.
+        operation: &'static str,
+        /// The stream's word.
+        source: Arc<io::Error>,
+    },
+    /// The progress observer asked to stop. Nothing was changed.
+    #[error("cancelled on request")]
+    Cancelled,
+}
+
+impl Error {
+    /// An error of the operating system, told apart by what can be done about it.
+    pub(crate) fn io(operation: &'static str, file: PathBuf, source: io::Error) -> Error {
+        Error::Io { operation, file, source: Arc::new(source) }
+    }
+
+    /// Damage found at `offset` of `file`.
+    pub(crate) fn corrupt(
+        file: PathBuf,
+        offset: u64,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Error {
+        Error::Corrupt { file, offset, expected: expected.into(), found: found.into() }
+    }
+
+    /// Whether trying the same transaction again, from `begin`, can succeed without anything else changing.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Error::Conflict { .. })
+    }
+}
