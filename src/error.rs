@@ -113,7 +113,7 @@ pub enum Error {
         supported: String,
     },
     /// An option that can't be honoured.
-    #[error("option {option} can't be {value}: {expected}")]
+    #[error("option {option} can't be {value}; {expected} possible")]
     InvalidOption {
         /// The option's name.
         option: &'static str,

@@ -1,12 +1,33 @@
 //! vellum: an embedded MVCC page store for database engines.
 
+mod alloc;
+mod checkpoint;
+mod commit;
+mod core;
 mod error;
 mod format;
 mod id;
+mod log;
+mod maintain;
+mod open;
+mod options;
 mod progress;
+mod snapshot;
+mod stats;
 pub mod storage;
+mod store;
 mod sync;
+mod table;
+mod txn;
+mod verify;
+mod version;
 
 pub use error::{Error, Result};
 pub use id::{Fingerprint, PageId, StoreId, Version};
+pub use options::{Durability, Isolation, Options, Verify};
 pub use progress::{Observer, Progress};
+pub use snapshot::{Snapshot, View};
+pub use stats::{Recovery, Stats};
+pub use store::Store;
+pub use txn::WriteTxn;
+pub use verify::VerifyReport;

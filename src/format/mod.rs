@@ -1,3 +1,50 @@
 //! Every byte layout that leaves memory, each with its encoder and decoder side by side.
+//!
+//! All integers are little-endian. Every structure begins with a magic number and a format version and carries its
+//! own checksum; decoders take any bytes and answer with a value or with what was wrong, never with a panic.
+//!
+//! A store's directory holds
+//! - `LOCK`: empty; locked while the store is open;
+//! - `catalog-a`, `catalog-b`: the two catalog slots (`control`), written alternately;
+//! - `segment-%08x`: segments of `segment_size` bytes: a header slot (`segment`), then slots of `page_size` bytes that
+//!   hold records (`record`), the pages that follow their record, and runs of table nodes (`node`);
+//! - `creating`: only while a store is being created.
 
+pub(crate) mod bytes;
 pub(crate) mod checksum;
+pub(crate) mod control;
+pub(crate) mod node;
+pub(crate) mod record;
+pub(crate) mod segment;
+
+/// The format version that all structures of a store's directory carry.
+pub(crate) const FORMAT: u16 = 1;
+
+/// What a decoder found wrong, relative to the start of the structure; the caller knows the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Bytes that can't be right.
+    Damage { offset: u64, expected: String, found: String },
+    /// A structure of a newer format.
+    Newer { found: u16 },
+}
+
+impl Flaw {
+    pub(crate) fn damage(offset: u64, expected: impl Into<String>, found: impl Into<String>) -> Flaw {
+        Flaw::Damage { offset, expected: expected.into(), found: found.into() }
+    }
+
+    /// The flaw as an error about `file`, in which the structure begins at `base`.
+    pub(crate) fn into_error(self, file: std::path::PathBuf, base: u64) -> crate::Error {
+        match self {
+            Flaw::Damage { offset, expected, found } => {
+                crate::Error::Corrupt { file, offset: base + offset, expected, found }
+            }
+            Flaw::Newer { found } => crate::Error::Unsupported {
+                what: file.display().to_string(),
+                found: found.to_string(),
+                supported: FORMAT.to_string(),
+            },
+        }
+    }
+}

@@ -18,8 +18,8 @@ use std::sync::Arc;
 mod file;
 mod mapping;
 mod memory;
-#[cfg(feature = "sim")]
-pub mod sim;
+//SIM#[cfg(feature = "sim")]
+//SIMpub mod sim;
 
 pub use file::FileStorage;
 pub use mapping::Mapping;

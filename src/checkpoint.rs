@@ -1,0 +1,175 @@
+//! A checkpoint: the table's dirty nodes into the log, then the catalog on to them.
+//!
+//! It runs beside commits: the version that it writes is pinned, each of its steps under the commit lock writes one
+//! part at most, and its syncs hold no lock that a commit needs. The new catalog names two roots: the new one and the
+//! one before, whose log is kept, so that either catalog slot is enough to open the store.
+
+use std::collections::BTreeMap;
+
+use crate::core::{Core, DurableRoot};
+use crate::error::{Error, Result};
+use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::id::Version;
+use crate::log::append::{AppendFailure, Position};
+use crate::log::checkpoint::NodeRun;
+use crate::sync::atomic::Ordering;
+use crate::table::diff;
+use crate::table::edit::Dead;
+use crate::table::node::Link;
+use crate::table::root::Root;
+use crate::version::held::HeldRoot;
+use crate::version::registry::SlotId;
+
+/// The version that is being written, as it was when the checkpoint began.
+struct Captured {
+    root: HeldRoot,
+    pin: SlotId,
+    position: Position,
+    /// Bytes that the version reaches, by segment.
+    tip_bytes: BTreeMap<u32, u64>,
+    appended_bytes: u64,
+}
+
+impl Core {
+    /// Writes a checkpoint of the current version, unless nothing was committed since the last one.
+    pub(crate) fn write_checkpoint(&self) -> Result<()> {
+        let mut state = self.checkpoint.lock();
+        self.check_poison()?;
+        let last = state.roots.last().expect("a store has a durable root").record.version;
+        let Some(captured) = self.capture(last) else { return Ok(()) };
+        let done = self.write_captured(&mut state, &captured);
+        match done {
+            Ok(record) => {
+                self.checkpointed_bytes.store(captured.appended_bytes, Ordering::Relaxed);
+                state.roots.push(DurableRoot { record, pin: captured.pin, root: captured.root });
+                // The catalog names the last two; the one before them is no longer needed.
+                while state.roots.len() > 2 {
+                    let gone = state.roots.remove(0);
+                    self.registry.release(gone.pin);
+                }
+                self.log_start.store(state.roots[0].record.log_sequence, Ordering::Release);
+                self.counters.checkpointed();
+                Ok(())
+            }
+            Err(error) => {
+                self.registry.release(captured.pin);
+                Err(error)
+            }
+        }
+    }
+
+    fn capture(&self, last: Version) -> Option<Captured> {
+        let log = self.log.lock();
+        let guard = self.epoch.pin();
+        let root = self.published.load(&guard);
+        if root.version == last {
+            return None;
+        }
+        let pin = self.registry.take(root.into());
+        let live = |number: u32| self.segments.get(number).map_or(0, |s| s.tip_live.load(Ordering::Relaxed));
+        let tip_bytes = log.appender.files().map(|(number, _, _)| (number, live(number))).collect();
+        let appended_bytes = log.appender.appended_bytes();
+        Some(Captured { root: HeldRoot::new(root.into()), pin, position: log.appender.position(), tip_bytes, appended_bytes })
+    }
+
+    fn write_captured(&self, state: &mut crate::core::CheckpointState, captured: &Captured) -> Result<RootRecord> {
+        let root = captured.root.root();
+        let mut run = NodeRun::new(&self.slab, root);
+        while !run.is_done() {
+            let durable = Version(self.durable.load(Ordering::Acquire));
+            let mut log = self.log.lock();
+            self.check_poison()?;
+            run.step(&self.slab, &self.segments, &mut log.appender, durable)
+                .map_err(|failure| self.fail(failure))?;
+        }
+        // What the catalog will refer to must be durable before it is.
+        self.sync()?;
+        let record = RootRecord {
+            version: root.version,
+            address: match root.word.link() {
+                Link::None => None,
+                Link::Disk(address) => Some(address),
+                Link::Memory(pointer) => self.slab.head_of(pointer).disk(),
+            },
+            height: root.height,
+            page_count: root.page_count,
+            live_pages: root.live_pages,
+            fingerprint: root.fingerprint,
+            meta: root.meta.to_vec(),
+            created_at_ms: root.created_at_ms,
+            log_sequence: captured.position.sequence,
+        };
+        let catalog = self.catalog_for(state, captured, &run, record.clone())?;
+        state.slots.write(&catalog).map_err(|error| {
+            self.fail(match error {
+                Error::Full { .. } => AppendFailure::Clean(error),
+                other => AppendFailure::Fatal(other),
+            })
+        })?;
+        Ok(record)
+    }
+
+    fn catalog_for(
+        &self,
+        state: &crate::core::CheckpointState,
+        captured: &Captured,
+        run: &NodeRun,
+        record: RootRecord,
+    ) -> Result<Catalog> {
+        let mut tip_bytes = captured.tip_bytes.clone();
+        for (number, bytes) in &run.written {
+            *tip_bytes.entry(*number).or_default() += bytes;
+        }
+        let mut live_bytes = tip_bytes.clone();
+        let before = state.roots.last().expect("a store has a durable root");
+        for (number, bytes) in self.bytes_only_in(before.root.root(), captured.root.root())? {
+            *live_bytes.entry(number).or_default() += bytes;
+        }
+        let position = captured.position;
+        let files: Vec<(u32, u32, u64)> = self.log.lock().appender.files().collect();
+        let segments = files.into_iter().map(|(number, generation, sequence)| SegmentRecord {
+            number,
+            generation,
+            sequence,
+            live_bytes: live_bytes.get(&number).copied().unwrap_or(0),
+            tip_bytes: tip_bytes.get(&number).copied().unwrap_or(0),
+        });
+        let geometry = self.segments.geometry();
+        Ok(Catalog {
+            store_id: self.store_id(),
+            page_size: geometry.page_size(),
+            segment_slots: geometry.segment_slots(),
+            created_at_ms: state.created_at_ms,
+            roots: vec![before.record.clone(), record],
+            log: LogPosition {
+                segment: position.segment,
+                generation: position.generation,
+                sequence: position.sequence,
+                slot: position.slot,
+                digest: position.digest,
+            },
+            segments: segments.collect(),
+        })
+    }
+
+    /// Bytes on disk that `root` reaches and `next` doesn't, by segment.
+    fn bytes_only_in(&self, root: &Root, next: &Root) -> Result<BTreeMap<u32, u64>> {
+        let mut dead = Vec::new();
+        diff::only_in(&self.slab, root, None, next, &mut dead)?;
+        let mut bytes = BTreeMap::new();
+        for item in dead {
+            let (number, size) = match item {
+                Dead::Page { location, .. } => {
+                    let geometry = self.segments.geometry();
+                    (geometry.split(location).0, geometry.page_bytes())
+                }
+                Dead::Node { pointer, .. } => match self.slab.head_of(pointer).disk() {
+                    Some(address) => self.segments.node_place(address, pointer.is_leaf()),
+                    None => continue,
+                },
+            };
+            *bytes.entry(number).or_default() += size;
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,317 @@
+//! What the leader does with a batch: validate, lay out, edit the table, append, sync, publish.
+//!
+//! Nothing is visible before the last step and nothing is changed by a failure before it: the edit is dropped, the
+//! log's end stays where it was (invariant 10). A failure that leaves the disk's state unknown poisons the store.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::request::{Request, ranges};
+use super::validate::{Truncation, Validator};
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::checksum::PageChecksum;
+use crate::id::{Location, PageId, Version};
+use crate::log::append::{AppendFailure, Appender, Batch};
+use crate::log::layout::Shape;
+use crate::log::recover::FoundBatch;
+use crate::options::Durability;
+use crate::sync::atomic::Ordering;
+use crate::table::edit::{Dead, Edit};
+use crate::table::root::Root;
+
+/// What the commit lock guards.
+#[derive(Debug)]
+pub(crate) struct LogState {
+    pub(crate) appender: Appender,
+    /// Truncations that open transactions may be older than, oldest first.
+    pub(crate) truncations: VecDeque<Truncation>,
+    /// Batches since the last pass of the reclaimer.
+    pub(crate) unreclaimed: u32,
+}
+
+/// Batches between two passes of the reclaimer.
+const RECLAIM_EVERY: u32 = 64;
+/// How long a commit waits for views that hold up too much memory.
+const LIMBO_WAIT: Duration = Duration::from_secs(1);
+
+/// What one batch changes, whoever asks for it.
+pub(crate) struct Change<'a> {
+    pub(crate) truncate_to: Option<u64>,
+    pub(crate) freed: &'a [(PageId, u64)],
+    pub(crate) page_count: u64,
+    pub(crate) meta: Option<Arc<[u8]>>,
+}
+
+/// Applies a change to the tip: the only way from one version to the next, for commits, recovery and imports alike.
+pub(crate) fn edit_tip<'s>(
+    core: &'s Core,
+    tip: &Root,
+    version: Version,
+    settled: Version,
+    change: &Change<'_>,
+    pages: impl Iterator<Item = (PageId, PageChecksum, Location)>,
+) -> Result<Edit<'s>> {
+    let mut edit = Edit::new(&core.slab, tip, version, settled);
+    if let Some(page_count) = change.truncate_to {
+        edit.truncate(page_count)?;
+    }
+    for (first, count) in change.freed {
+        for id in first.0..first.0.saturating_add(*count) {
+            edit.free(PageId(id))?;
+        }
+    }
+    for (id, checksum, location) in pages {
+        edit.put(id, location, checksum.short())?;
+    }
+    edit.raise_page_count(change.page_count);
+    if let Some(meta) = &change.meta {
+        edit.set_meta(meta.clone());
+    }
+    Ok(edit)
+}
+
+/// Commits a batch of requests; the results are in their order. Called by one thread at a time.
+pub(crate) fn commit_batch(core: &Core, requests: Vec<Request>) -> Vec<Result<Version>> {
+    let mut log = core.log.lock();
+    let poison_on_panic = PoisonOnPanic(core);
+    let mut results: Vec<Option<Result<Version>>> = Vec::with_capacity(requests.len());
+    if let Err(error) = core.check_poison().and_then(|()| wait_for_limbo(core)) {
+        return requests.iter().map(|_| Err(error.clone())).collect();
+    }
+    let guard = core.epoch.pin();
+    let tip = core.published.load(&guard);
+    let version = tip.version.next();
+    let limit = Version::MAX.0;
+    if version > Version::MAX {
+        return requests.iter().map(|_| Err(Error::VersionsExhausted { limit })).collect();
+    }
+    let truncations = log.truncations.make_contiguous();
+    let mut validator = Validator::new(&core.slab, tip, truncations, version);
+    let is_only = requests.len() == 1;
+    for request in &requests {
+        results.push(validator.admit(request, is_only).err().map(Err));
+    }
+    let admitted: Vec<&Request> =
+        requests.iter().zip(&results).filter(|(_, refused)| refused.is_none()).map(|(request, _)| request).collect();
+    core.counters.refused((requests.len() - admitted.len()) as u64);
+    let outcome = match admitted.is_empty() {
+        true => Ok(tip.version),
+        false => commit_admitted(core, &mut log, tip, version, &admitted),
+    };
+    drop(guard);
+    if outcome.is_ok() {
+        core.reclaim_now_and_then(&mut log);
+    }
+    std::mem::forget(poison_on_panic);
+    results.into_iter().map(|refused| refused.unwrap_or_else(|| outcome.clone())).collect()
+}
+
+/// A panic in mid-commit leaves nothing committable behind.
+struct PoisonOnPanic<'a>(&'a Core);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison(Error::Io {
+                operation: "finish a commit to",
+                file: self.0.path(),
+                source: Arc::new(std::io::Error::other("a panic in mid-commit")),
+            });
+        }
+    }
+}
+
+fn commit_admitted(
+    core: &Core,
+    log: &mut LogState,
+    tip: &Root,
+    version: Version,
+    admitted: &[&Request],
+) -> Result<Version> {
+    let freed = ranges_of(admitted);
+    let mut pages: Vec<(PageId, PageChecksum, &[u8])> =
+        Vec::with_capacity(admitted.iter().map(|request| request.writes.len()).sum());
+    for request in admitted {
+        pages.extend(request.writes.iter().map(|(id, checksum, bytes)| (*id, *checksum, &**bytes)));
+    }
+    let change = Change {
+        truncate_to: admitted.iter().filter_map(|request| request.truncate_to).min(),
+        freed: &freed,
+        page_count: admitted.iter().map(|request| request.page_count).max().unwrap_or(0),
+        meta: admitted.iter().rev().find_map(|request| request.meta.clone()),
+    };
+    let will_sync = admitted.iter().any(|request| request.durability == Durability::Sync);
+    let meta_bytes = change.meta.as_ref().map_or(0, |meta| meta.len());
+    let shape = Shape { pages: pages.len(), freed: freed.len(), meta_bytes };
+    let mut plan = log.appender.plan(shape);
+    if log.appender.leaves_segment(&plan) {
+        core.reclaim(log);
+        plan = log.appender.plan(shape);
+    }
+    let settled = core.oldest_live();
+    let located = pages.iter().zip(plan.locations()).map(|((id, checksum, _), location)| (*id, *checksum, location));
+    let edit = edit_tip(core, tip, version, settled, &change, located)?;
+    let batch = Batch {
+        version,
+        durable: Version(core.durable.load(Ordering::Relaxed)),
+        created_at_ms: core.now_ms(tip),
+        truncate_to: change.truncate_to,
+        page_count: edit.root().page_count,
+        fingerprint: edit.root().fingerprint,
+        meta: change.meta.as_deref(),
+        freed: &freed,
+        pages: &pages,
+    };
+    log.appender.append(&plan, &batch, will_sync).map_err(|failure| core.fail(failure))?;
+    core.appended_bytes.store(log.appender.appended_bytes(), Ordering::Relaxed);
+    if will_sync {
+        let begun = Instant::now();
+        log.appender.sync().map_err(|failure| core.fail(failure))?;
+        core.counters.synced(begun.elapsed());
+    }
+    let created_at_ms = batch.created_at_ms;
+    if let Some(page_count) = change.truncate_to {
+        log.truncations.push_back(Truncation { version, page_count });
+        log.truncations.retain(|cut| cut.version > settled);
+    }
+    let locations = plan.locations();
+    core.publish(edit, locations, created_at_ms);
+    if will_sync {
+        core.durable.store(version.0, Ordering::Release);
+    }
+    core.counters.committed(admitted.len() as u64, pages.len() as u64);
+    core.allocator.lock().committed(version, change.truncate_to, admitted);
+    Ok(version)
+}
+
+fn ranges_of(admitted: &[&Request]) -> Vec<(PageId, u64)> {
+    match admitted {
+        [only] => ranges(only.freed.iter().copied()),
+        many => {
+            let mut ids: Vec<PageId> = many.iter().flat_map(|request| request.freed.iter().copied()).collect();
+            ids.sort_unstable();
+            ranges(ids.into_iter())
+        }
+    }
+}
+
+/// Applies a batch that recovery found.
+pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
+    let guard = core.epoch.pin();
+    let tip = core.published.load(&guard);
+    let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return Ok(()) };
+    let freed: Vec<(PageId, u64)> = batch.records.iter().flat_map(|record| record.freed.iter().copied()).collect();
+    let change = Change {
+        truncate_to: first.truncate_to,
+        freed: &freed,
+        page_count: last.page_count,
+        meta: first.meta.as_ref().map(|meta| Arc::from(meta.as_slice())),
+    };
+    let in_range = |id: u64| id <= PageId::MAX.0;
+    let is_sane = batch.pages(&core.segments).all(|(id, _, _)| in_range(id.0))
+        && freed.iter().all(|(first, count)| in_range(first.0.saturating_add(*count)))
+        && last.page_count <= PageId::MAX.0 + 1;
+    let edit = match is_sane {
+        true => Some(edit_tip(core, tip, first.version, Version(0), &change, batch.pages(&core.segments))?),
+        false => None,
+    };
+    match edit {
+        Some(edit) if edit.root().fingerprint == last.fingerprint && edit.root().page_count == last.page_count => {
+            let locations: Vec<Location> = batch.pages(&core.segments).map(|(_, _, location)| location).collect();
+            core.publish(edit, locations.into_iter(), last.created_at_ms);
+            Ok(())
+        }
+        _ => {
+            let path = core.segments.storage().path(&crate::log::segment::file_name(last.segment));
+            let offset = core.segments.geometry().offset(u32::try_from(last.slot).unwrap_or(0));
+            let expected = format!("{} with fingerprint {}", last.version, last.fingerprint);
+            Err(Error::corrupt(path, offset, expected, "changes that lead to another state"))
+        }
+    }
+}
+
+/// Holds a batch up while too much memory waits for views.
+fn wait_for_limbo(core: &Core) -> Result<()> {
+    let limit = core.options.limbo_bytes_max();
+    let mut limbo = core.limbo_bytes();
+    if limbo <= limit {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    loop {
+        core.grace.advance(&core.epoch);
+        core.pass();
+        limbo = core.limbo_bytes();
+        if limbo <= limit {
+            return Ok(());
+        }
+        // A view of this very thread can't go away while the thread waits here.
+        if core.epoch.pinned_here() || begun.elapsed() > LIMBO_WAIT {
+            return Err(Error::LimboFull { limbo, limit });
+        }
+        crate::sync::thread::yield_now();
+        #[cfg(not(loom))]
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Core {
+    /// Turns a failed append into the error that the committers get.
+    pub(crate) fn fail(&self, failure: AppendFailure) -> Error {
+        match failure {
+            AppendFailure::Clean(error) => error,
+            AppendFailure::Fatal(error) => self.poison(error),
+        }
+    }
+
+    /// Makes the edit the current version: the one atomic store that readers see.
+    pub(crate) fn publish(&self, edit: Edit<'_>, pages: impl Iterator<Item = Location>, created_at_ms: u64) {
+        let geometry = self.segments.geometry();
+        let (root, dead) = edit.finish(created_at_ms);
+        let version = root.version;
+        for location in pages {
+            self.segments.account_birth(geometry.split(location).0, geometry.page_bytes());
+        }
+        for item in &dead {
+            match item {
+                Dead::Page { location, .. } => {
+                    self.segments.account_death(geometry.split(*location).0, geometry.page_bytes());
+                }
+                Dead::Node { pointer, .. } => {
+                    let head = self.slab.head_of(*pointer);
+                    head.set_died(version);
+                    if let Some(address) = head.disk() {
+                        let (segment, bytes) = self.segments.node_place(address, pointer.is_leaf());
+                        self.segments.account_death(segment, bytes);
+                    }
+                }
+            }
+        }
+        let root = Box::new(root);
+        self.published.publish(root);
+        // The ticket is issued under a guard that is pinned after the publish.
+        let guard = self.epoch.pin();
+        let held = crate::version::held::HeldRoot::new(self.published.load(&guard).into());
+        let ticket = self.grace.issue(&guard);
+        self.reclaimer.lock().retire(held, dead, ticket);
+    }
+
+    /// Lets the reclaimer work once in a while.
+    fn reclaim_now_and_then(&self, log: &mut LogState) {
+        log.unreclaimed += 1;
+        if log.unreclaimed >= RECLAIM_EVERY {
+            log.unreclaimed = 0;
+            self.grace.advance(&self.epoch);
+            self.pass();
+        }
+    }
+
+    /// Lets the reclaimer work and takes dead segments back.
+    pub(crate) fn reclaim(&self, log: &mut LogState) {
+        self.grace.advance(&self.epoch);
+        self.pass();
+        log.appender.recycle_dead(self.log_start.load(Ordering::Acquire));
+    }
+}

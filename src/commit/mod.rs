@@ -1,0 +1,11 @@
+//! From private pages to a published version.
+//!
+//! - `queue`: who leads, who follows, who is woken;
+//! - `request`: what a transaction hands over;
+//! - `validate`: first committer wins;
+//! - `lead`: what the leader does with a batch.
+
+pub(crate) mod lead;
+pub(crate) mod queue;
+pub(crate) mod request;
+pub(crate) mod validate;

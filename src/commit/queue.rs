@@ -1,0 +1,126 @@
+//! Group commit: the first to come leads, those who come meanwhile follow, and one sync serves them all.
+//!
+//! # The hand-off
+//! Everybody queues an item. Whoever finds no leader becomes it: takes all that is queued, in the order of queueing, and
+//! processes it outside the lock. Then it leaves each follower its result and wakes it, and if others have queued
+//! meanwhile, wakes the first of them to lead next. A waiter leaves the queue's lock only by sleeping on its own
+//! condition variable, and its state changes only under that lock, so no wake-up can be lost.
+//!
+//! If the leader panics, its followers get the result of the `failed` hook, and leadership passes on.
+
+use std::collections::VecDeque;
+
+use crate::sync::{Arc, Condvar, Mutex};
+
+/// Most items that one leader takes at once.
+const BATCH_MAX: usize = 1024;
+
+enum State<R> {
+    Waiting,
+    Leads,
+    Done(R),
+}
+
+struct Waiter<R> {
+    state: Mutex<State<R>>,
+    changed: Condvar,
+}
+
+struct Queue<T, R> {
+    has_leader: bool,
+    items: VecDeque<(T, Arc<Waiter<R>>)>,
+}
+
+/// See the head of this file.
+pub(crate) struct GroupCommit<T, R> {
+    queue: Mutex<Queue<T, R>>,
+    failed: fn() -> R,
+}
+
+impl<R> Waiter<R> {
+    fn set(&self, state: State<R>) {
+        *self.state.lock() = state;
+        self.changed.notify_one();
+    }
+}
+
+impl<T, R> GroupCommit<T, R> {
+    /// `failed` makes the result of those whose leader panicked.
+    pub(crate) fn new(failed: fn() -> R) -> Self {
+        GroupCommit { queue: Mutex::new(Queue { has_leader: false, items: VecDeque::new() }), failed }
+    }
+
+    /// Has `item` processed by `lead`, alone or together with others', and returns its result. `lead` answers each item, in
+    /// order; one call of it runs at a time.
+    pub(crate) fn submit(&self, item: T, mut lead: impl FnMut(Vec<T>) -> Vec<R>) -> R {
+        let mut queue = self.queue.lock();
+        if !queue.has_leader && queue.items.is_empty() {
+            queue.has_leader = true;
+            drop(queue);
+            return self.lead(vec![item], Vec::new(), &mut lead).expect("one item has one result");
+        }
+        let waiter = Arc::new(Waiter { state: Mutex::new(State::Waiting), changed: Condvar::new() });
+        queue.items.push_back((item, waiter.clone()));
+        drop(queue);
+        let mut state = waiter.state.lock();
+        loop {
+            match std::mem::replace(&mut *state, State::Waiting) {
+                State::Waiting => state = waiter.changed.wait(state),
+                State::Done(result) => return result,
+                State::Leads => break,
+            }
+        }
+        drop(state);
+        let mut queue = self.queue.lock();
+        let count = queue.items.len().min(BATCH_MAX);
+        let (items, waiters): (Vec<T>, Vec<_>) = queue.items.drain(..count).unzip();
+        drop(queue);
+        // The one that is told to lead is the first of the queue.
+        self.lead(items, waiters, &mut lead).expect("the leader's own result is the first")
+    }
+
+    /// Processes a batch and hands on. Without `waiters` the only item is the leader's; else the first is.
+    fn lead(&self, items: Vec<T>, waiters: Vec<Arc<Waiter<R>>>, lead: &mut impl FnMut(Vec<T>) -> Vec<R>) -> Option<R> {
+        let count = items.len();
+        let hand_on = HandOn { group: self, waiters };
+        let mut results = lead(items).into_iter();
+        debug_assert_eq!(results.len(), count, "each item has its result");
+        let own = results.next();
+        hand_on.finish(results);
+        own
+    }
+}
+
+/// Wakes followers and the next leader, also when the leader panics.
+struct HandOn<'a, T, R> {
+    group: &'a GroupCommit<T, R>,
+    waiters: Vec<Arc<Waiter<R>>>,
+}
+
+impl<T, R> HandOn<'_, T, R> {
+    fn finish(mut self, results: impl Iterator<Item = R>) {
+        let waiters = std::mem::take(&mut self.waiters);
+        // The next leader is woken first: the disk should not wait for the followers.
+        drop(self);
+        for (waiter, result) in waiters.iter().skip(1).zip(results) {
+            waiter.set(State::Done(result));
+        }
+    }
+}
+
+impl<T, R> Drop for HandOn<'_, T, R> {
+    fn drop(&mut self) {
+        for waiter in self.waiters.iter().skip(1) {
+            waiter.set(State::Done((self.group.failed)()));
+        }
+        let mut queue = self.group.queue.lock();
+        match queue.items.front() {
+            Some((_, next)) => {
+                let next = next.clone();
+                drop(queue);
+                next.set(State::Leads);
+            }
+            None => queue.has_leader = false,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What a transaction hands over for its commit.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::format::checksum::PageChecksum;
+use crate::id::{PageId, Version};
+use crate::options::Durability;
+
+/// What a serializable transaction saw, and therefore depends on.
+#[derive(Debug, Default)]
+pub(crate) struct ReadSet {
+    pub(crate) pages: HashSet<PageId>,
+    pub(crate) page_count: bool,
+    pub(crate) meta: bool,
+}
+
+/// A transaction that asks to be committed.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The version that the transaction read from.
+    pub(crate) snapshot: Version,
+    /// `None` under snapshot isolation.
+    pub(crate) reads: Option<ReadSet>,
+    /// Written pages in ascending order, with their checksums.
+    pub(crate) writes: Vec<(PageId, PageChecksum, Box<[u8]>)>,
+    /// Freed pages in ascending order.
+    pub(crate) freed: Vec<PageId>,
+    /// Cut the store to so many pages before anything else.
+    pub(crate) truncate_to: Option<u64>,
+    /// The page count is at least this afterwards.
+    pub(crate) page_count: u64,
+    pub(crate) meta: Option<Arc<[u8]>>,
+    pub(crate) durability: Durability,
+}
+
+/// Consecutive ids as (first, count), in order.
+pub(crate) fn ranges(ids: impl Iterator<Item = PageId>) -> Vec<(PageId, u64)> {
+    let mut ranges: Vec<(PageId, u64)> = Vec::new();
+    for id in ids {
+        match ranges.last_mut() {
+            Some((first, count)) if first.0 + *count == id.0 => *count += 1,
+            _ => ranges.push((id, 1)),
+        }
+    }
+    ranges
+}

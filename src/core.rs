@@ -1,0 +1,242 @@
+//! What all handles of one store share, and the few paths that lead through several rooms.
+//!
+//! Locks, in the order in which they may be taken: `checkpoint`, `log` (the commit lock), `reclaimer`, `allocator`.
+//! Readers take none of them.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use crate::alloc::Allocator;
+use crate::commit::lead::LogState;
+use crate::commit::queue::GroupCommit;
+use crate::commit::request::Request;
+use crate::error::{Error, Result};
+use crate::format::control::{Catalog, RootRecord};
+use crate::id::{StoreId, Version};
+use crate::log::catalog::CatalogSlots;
+use crate::log::segment::Segments;
+use crate::maintain::Signal;
+use crate::options::Options;
+use crate::stats::Counters;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::table::root::Root;
+use crate::table::slab::Slab;
+use crate::version::epoch::Epoch;
+use crate::version::grace::Grace;
+use crate::version::held::HeldRoot;
+use crate::version::published::Published;
+use crate::version::reclaim::Reclaimer;
+use crate::version::registry::{Registry, SlotId};
+
+/// A version whose table is on disk, kept until two newer ones are.
+#[derive(Debug)]
+pub(crate) struct DurableRoot {
+    pub(crate) record: RootRecord,
+    pub(crate) pin: SlotId,
+    pub(crate) root: HeldRoot,
+}
+
+/// What the checkpoint lock guards.
+#[derive(Debug)]
+pub(crate) struct CheckpointState {
+    pub(crate) slots: CatalogSlots,
+    /// The roots of the newest catalog, oldest first; one or two.
+    pub(crate) roots: Vec<DurableRoot>,
+    pub(crate) created_at_ms: u64,
+}
+
+/// See the head of this file.
+pub(crate) struct Core {
+    pub(crate) options: Options,
+    pub(crate) epoch: Epoch,
+    pub(crate) grace: Grace,
+    pub(crate) published: Published<Root>,
+    pub(crate) registry: Registry<Root>,
+    pub(crate) slab: Arc<Slab>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) queue: GroupCommit<Request, Result<Version>>,
+    pub(crate) checkpoint: Mutex<CheckpointState>,
+    pub(crate) log: Mutex<LogState>,
+    pub(crate) reclaimer: Mutex<Reclaimer>,
+    pub(crate) allocator: Mutex<Allocator>,
+    /// The newest version known to be on the disk.
+    pub(crate) durable: AtomicU64,
+    /// Segments with this place in the log or a later one may be needed by recovery.
+    pub(crate) log_start: AtomicU64,
+    /// Bytes that had been appended when the last checkpoint began.
+    pub(crate) checkpointed_bytes: AtomicU64,
+    pub(crate) appended_bytes: AtomicU64,
+    pub(crate) counters: Counters,
+    /// Wakes the store's own thread, if it has one.
+    pub(crate) signal: Arc<Signal>,
+    poison: OnceLock<Arc<Error>>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+/// How many times the checkpoint interval the log may grow before commits wait for the checkpoint.
+const CHECKPOINT_OVERDUE: u64 = 8;
+
+/// What [`Core::new`] puts together.
+pub(crate) struct Parts {
+    pub(crate) options: Options,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) log: LogState,
+    pub(crate) slots: CatalogSlots,
+    pub(crate) catalog: Catalog,
+}
+
+impl Core {
+    /// A store that stands at the catalog's last root.
+    pub(crate) fn new(parts: Parts) -> Core {
+        let Parts { options, segments, log, slots, catalog } = parts;
+        let slab = Arc::new(Slab::new(Box::new(segments.clone())));
+        let registry = Registry::new();
+        let epoch = Epoch::new();
+        let newest = catalog.roots.last().expect("a checked catalog has a root");
+        let published = Published::new(Box::new(Root::from_record(newest)));
+        let current = HeldRoot::new(published.load(&epoch.pin()).into());
+        let mut roots = Vec::new();
+        let mut live = Vec::new();
+        for record in &catalog.roots {
+            let root = match record.version == newest.version {
+                true => current,
+                false => HeldRoot::new(std::ptr::NonNull::from(Box::leak(Box::new(Root::from_record(record))))),
+            };
+            // Slots are filled at an older version only here, where nobody scans yet (invariant 6).
+            let pin = registry.take(root.pointer());
+            if record.version != newest.version {
+                live.push(root);
+            }
+            roots.push(DurableRoot { record: record.clone(), pin, root });
+        }
+        let log_start = roots.first().map_or(0, |root| root.record.log_sequence);
+        let reclaimer = Reclaimer::new(slab.clone(), segments.clone(), current, live);
+        let allocator = Allocator::new(newest.page_count, newest.live_pages);
+        let durable = AtomicU64::new(newest.version.0);
+        Core {
+            options,
+            epoch,
+            grace: Grace::new(),
+            published,
+            registry,
+            slab,
+            segments,
+            queue: GroupCommit::new(|| Err(Error::Cancelled)),
+            checkpoint: Mutex::new(CheckpointState { slots, roots, created_at_ms: catalog.created_at_ms }),
+            log: Mutex::new(log),
+            reclaimer: Mutex::new(reclaimer),
+            allocator: Mutex::new(allocator),
+            durable,
+            log_start: AtomicU64::new(log_start),
+            checkpointed_bytes: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
+            counters: Counters::new(),
+            signal: Arc::new(Signal::default()),
+            poison: OnceLock::new(),
+        }
+    }
+
+    /// The store's directory, for errors.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.segments.storage().path("")
+    }
+
+    pub(crate) fn store_id(&self) -> StoreId {
+        self.segments.store_id()
+    }
+
+    pub(crate) fn page_size(&self) -> usize {
+        self.segments.geometry().page_size() as usize
+    }
+
+    /// Ends all writing. The first failure is the one that every later write gets.
+    pub(crate) fn poison(&self, error: Error) -> Error {
+        let source = self.poison.get_or_init(|| Arc::new(error)).clone();
+        Error::Poisoned { source }
+    }
+
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            Some(source) => Err(Error::Poisoned { source: source.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn limbo_bytes(&self) -> u64 {
+        self.reclaimer.lock().limbo_bytes()
+    }
+
+    pub(crate) fn oldest_live(&self) -> Version {
+        self.reclaimer.lock().oldest_live()
+    }
+
+    /// One pass of the reclaimer.
+    pub(crate) fn pass(&self) -> bool {
+        self.reclaimer.lock().pass(&self.registry, &self.grace, &self.epoch)
+    }
+
+    /// The time, in milliseconds since 1970, never before the tip's.
+    pub(crate) fn now_ms(&self, tip: &Root) -> u64 {
+        now_ms().max(tip.created_at_ms)
+    }
+
+    /// Whether enough was appended since the last checkpoint for the next one.
+    pub(crate) fn checkpoint_is_due(&self) -> bool {
+        let appended = self.appended_bytes.load(Ordering::Relaxed);
+        appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed)) >= self.options.checkpoint_every()
+    }
+
+    /// Whether the log has grown to several times what it should.
+    pub(crate) fn checkpoint_is_overdue(&self) -> bool {
+        let appended = self.appended_bytes.load(Ordering::Relaxed);
+        let since = appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed));
+        since >= self.options.checkpoint_every().saturating_mul(CHECKPOINT_OVERDUE)
+    }
+
+    /// Whether versions that the reclaimer knows as live have lost their pins.
+    pub(crate) fn has_dropped_pins(&self) -> bool {
+        let known = self.reclaimer.lock().live_count();
+        known > 0 && self.registry.live() < known
+    }
+
+    /// Makes every published version durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_poison()?;
+        let (unsynced, version) = {
+            let log = self.log.lock();
+            let guard = self.epoch.pin();
+            (log.appender.unsynced(), self.published.load(&guard).version)
+        };
+        // Outside the commit lock, so that commits go on meanwhile.
+        crate::log::append::sync_files(&self.segments, &unsynced).map_err(|error| self.poison(error))?;
+        self.log.lock().appender.synced(&unsynced);
+        self.durable.fetch_max(version.0, Ordering::AcqRel);
+        // A sync by somebody else may have failed meanwhile, and taken the error with it.
+        self.check_poison()
+    }
+}
+
+/// Milliseconds since 1970 (UTC); 0 if the clock stands before that.
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let current = HeldRoot::new(self.published.load(&self.epoch.pin()).into());
+        let mut reclaimer = self.reclaimer.lock();
+        reclaimer.free_all(current);
+        debug_assert!(
+            std::thread::panicking() || reclaimer.leaks() > 0 || self.slab.resident_bytes() == 0,
+            "invariant 5: {} bytes of nodes were never freed",
+            self.slab.resident_bytes()
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The catalog: the small durable root of a store. `catalog-a` and `catalog-b` hold one each; the one with the higher
+//! sequence that is whole wins.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `"VLCT"` |
+//! | 4 | 2 | format version |
+//! | 6 | 2 | zero |
+//! | 8 | 8 | incompatible features: a reader refuses a catalog with a bit that it doesn't know |
+//! | 16 | 8 | compatible features: unknown bits may be ignored |
+//! | 24 | 8 | sequence |
+//! | 32 | 8 | bytes of the body |
+//! | 40 | n | body: [`Catalog`] as bincode 2 writes it in its `legacy` configuration (fixed-width, little-endian) |
+//! | 40 + n | 16 | XXH3-128 of all before |
+//!
+//! This is the only module that knows bincode: the crate gets no more updates, so it must be easy to replace.
+
+use serde::{Deserialize, Serialize};
+
+use super::bytes::{Reader, Writer};
+use super::checksum::digest128;
+use super::{FORMAT, Flaw};
+use crate::id::{Fingerprint, StoreId, Version};
+use crate::table::node::{HEIGHT_MAX, NodeAddress};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"VLCT");
+const HEAD_BYTES: usize = 40;
+/// A catalog larger than this is damage: it would list some two billion segments.
+pub(crate) const BYTES_MAX: usize = 1 << 36;
+/// Most bytes of engine meta.
+pub(crate) const META_MAX: usize = 1024;
+
+/// Everything that must survive besides segments.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Catalog {
+    pub(crate) store_id: StoreId,
+    pub(crate) page_size: u32,
+    pub(crate) segment_slots: u32,
+    pub(crate) created_at_ms: u64,
+    /// The checkpointed versions whose tables are on disk, oldest first. The last is the one that the log goes on from;
+    /// the one before is kept so that either catalog slot suffices.
+    pub(crate) roots: Vec<RootRecord>,
+    pub(crate) log: LogPosition,
+    pub(crate) segments: Vec<SegmentRecord>,
+}
+
+/// A version whose table is on disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct RootRecord {
+    pub(crate) version: Version,
+    #[serde(with = "node_address")]
+    pub(crate) address: Option<NodeAddress>,
+    pub(crate) height: u32,
+    pub(crate) page_count: u64,
+    pub(crate) live_pages: u64,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) meta: Vec<u8>,
+    pub(crate) created_at_ms: u64,
+    /// Where the log stood: segments of this sequence and later are needed to go on from this version.
+    pub(crate) log_sequence: u64,
+}
+
+/// Where the log goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct LogPosition {
+    pub(crate) segment: u32,
+    pub(crate) generation: u32,
+    pub(crate) sequence: u64,
+    pub(crate) slot: u32,
+    pub(crate) digest: u128,
+}
+
+/// One segment file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct SegmentRecord {
+    pub(crate) number: u32,
+    pub(crate) generation: u32,
+    pub(crate) sequence: u64,
+    /// Bytes of pages and nodes that any of the roots reaches.
+    pub(crate) live_bytes: u64,
+    /// Bytes of pages and nodes that the last root reaches.
+    pub(crate) tip_bytes: u64,
+}
+
+mod node_address {
+    use super::NodeAddress;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(address: &Option<NodeAddress>, s: S) -> Result<S::Ok, S::Error> {
+        address.map_or(0, |address| address.0).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<NodeAddress>, D::Error> {
+        let address = u64::deserialize(d)?;
+        Ok((address != 0).then_some(NodeAddress(address)))
+    }
+}
+
+impl Catalog {
+    /// The catalog's bytes under `sequence`.
+    pub(crate) fn encode(&self, sequence: u64) -> Result<Vec<u8>, String> {
+        let body = bincode::serde::encode_to_vec(self, bincode::config::legacy()).map_err(|e| e.to_string())?;
+        let mut out = Writer::with_capacity(HEAD_BYTES + body.len() + 16);
+        out.u32(MAGIC);
+        out.u16(FORMAT);
+        out.u16(0);
+        out.u64(0);
+        out.u64(0);
+        out.u64(sequence);
+        out.u64(body.len() as u64);
+        out.raw(&body);
+        let digest = digest128(&out.bytes);
+        out.u128(digest);
+        Ok(out.bytes)
+    }
+
+    /// Reads a catalog with its sequence.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(u64, Catalog), Flaw> {
+        let mut reader = Reader::new(bytes);
+        let short = || Flaw::damage(0, "a catalog", format!("{} bytes", bytes.len()));
+        let (magic, format) = (reader.u32().ok_or_else(short)?, reader.u16().ok_or_else(short)?);
+        if magic != MAGIC {
+            return Err(Flaw::damage(0, format!("magic {MAGIC:08x}"), format!("{magic:08x}")));
+        }
+        if format > FORMAT {
+            return Err(Flaw::Newer { found: format });
+        }
+        reader.u16().ok_or_else(short)?;
+        let (incompatible, _compatible) = (reader.u64().ok_or_else(short)?, reader.u64().ok_or_else(short)?);
+        let (sequence, len) = (reader.u64().ok_or_else(short)?, reader.u64().ok_or_else(short)?);
+        let len = usize::try_from(len).ok().filter(|len| *len <= bytes.len());
+        let wrong_len = || Flaw::damage(32, "the length of the body", "more than there is");
+        let body = reader.raw(len.ok_or_else(wrong_len)?).ok_or_else(wrong_len)?;
+        let digest = reader.u128().ok_or_else(short)?;
+        let expected = digest128(&bytes[..HEAD_BYTES + body.len()]);
+        if digest != expected {
+            return Err(Flaw::damage(0, format!("a catalog with digest {expected:032x}"), format!("{digest:032x}")));
+        }
+        if incompatible != 0 {
+            return Err(Flaw::damage(8, "no unknown features", format!("{incompatible:#x}")));
+        }
+        let config = bincode::config::legacy().with_limit::<BYTES_MAX>();
+        let (catalog, used): (Catalog, usize) = bincode::serde::decode_from_slice(body, config)
+            .map_err(|error| Flaw::damage(HEAD_BYTES as u64, "a catalog's body", error.to_string()))?;
+        if used != body.len() {
+            return Err(Flaw::damage(32, format!("a body of {used} bytes"), body.len().to_string()));
+        }
+        catalog.check()?;
+        Ok((sequence, catalog))
+    }
+
+    /// What a digest can't tell: whether the values make sense together.
+    fn check(&self) -> Result<(), Flaw> {
+        let wrong = |what: &str, found: String| Err(Flaw::damage(HEAD_BYTES as u64, what, found));
+        if !self.page_size.is_power_of_two() || !(512..=65536).contains(&self.page_size) {
+            return wrong("a page size from 512 to 65536", self.page_size.to_string());
+        }
+        if !self.segment_slots.is_power_of_two() || self.segment_slots < 8 {
+            return wrong("a power of two of slots", self.segment_slots.to_string());
+        }
+        if self.roots.is_empty() || self.roots.windows(2).any(|pair| pair[0].version >= pair[1].version) {
+            return wrong("roots in ascending order", format!("{} roots", self.roots.len()));
+        }
+        for root in &self.roots {
+            let empty = root.height == 0;
+            if root.height > HEIGHT_MAX || root.version > Version::MAX || root.meta.len() > META_MAX {
+                return wrong("a root within its limits", format!("{root:?}"));
+            }
+            if (empty && root.address.is_some()) || root.page_count > crate::id::PageId::MAX.0 + 1 {
+                return wrong("a root that fits its page count", format!("{root:?}"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,443 @@
+//! The log's end: where batches are written, and how it moves from segment to segment.
+//!
+//! One thread at a time appends (whoever holds the commit lock). A failure is either *clean* (nothing was damaged: a
+//! full disk; the position stays where it was, and what was written behind it is overwritten by the next batch)
+//! or *fatal* (a write or a sync failed in another way: nobody can tell what the disk holds, so the store must take
+//! no more writes; an fsync error is never retried).
+//!
+//! Small synced batches go where the file was written before, because overwriting allocated, written blocks syncs in
+//! about half the time of extending a file: a recycled segment is such a file, a fresh one is written with zeros
+//! ahead of the log, [`PREPARE_BYTES`] at a time.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::geometry::Geometry;
+use super::layout::{Part, Shape, plan};
+use super::segment::{Segments, disk_error, file_name};
+use crate::error::{Error, Result};
+use crate::format::checksum::PageChecksum;
+use crate::format::record::{Record, RecordKind};
+use crate::format::segment::SegmentHeader;
+use crate::id::{Fingerprint, Location, PageId, Version};
+use crate::storage::StorageFile;
+use crate::sync::atomic::Ordering;
+
+/// How far ahead of the log a fresh segment is filled with zeros.
+const PREPARE_BYTES: u64 = 1 << 20;
+/// How far ahead of the log disk blocks are set aside.
+const RESERVE_BYTES: u64 = 4 << 20;
+
+/// Why an append failed, and what that means for the store.
+#[derive(Debug)]
+pub(crate) enum AppendFailure {
+    /// The batch is not there, everything else is as before.
+    Clean(Error),
+    /// Nobody knows what the disk holds: the store must be poisoned.
+    Fatal(Error),
+}
+
+/// The log's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) segment: u32,
+    pub(crate) generation: u32,
+    pub(crate) sequence: u64,
+    /// The first free slot.
+    pub(crate) slot: u32,
+    /// The digest of the last record.
+    pub(crate) digest: u128,
+    /// The segment in which the log goes on, and whether its file is still to be created.
+    pub(crate) next: u32,
+    pub(crate) next_is_fresh: bool,
+}
+
+/// What a batch says, beside its pages.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    pub(crate) version: Version,
+    pub(crate) durable: Version,
+    pub(crate) created_at_ms: u64,
+    pub(crate) truncate_to: Option<u64>,
+    pub(crate) page_count: u64,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) meta: Option<&'a [u8]>,
+    pub(crate) freed: &'a [(PageId, u64)],
+    pub(crate) pages: &'a [(PageId, PageChecksum, &'a [u8])],
+}
+
+/// Where a batch will lie.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    parts: Vec<Part>,
+    /// The numbers of the segments that the parts count from the active one.
+    segments: Vec<u32>,
+    geometry: Geometry,
+}
+
+impl Plan {
+    /// The locations of the batch's pages, in their order.
+    pub(crate) fn locations(&self) -> impl Iterator<Item = Location> {
+        self.parts.iter().flat_map(|part| part.locations(self.geometry, self.segments[part.segment]))
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    segments: Arc<Segments>,
+    session: u64,
+    position: Position,
+    /// Every segment that has a file: its generation and its place in the log.
+    files: BTreeMap<u32, (u32, u64)>,
+    /// Recycled segments, ready for use.
+    pool: Vec<u32>,
+    /// The lowest number that no segment ever had.
+    fresh: u32,
+    /// Slots of the active segment before this one were written before, or filled with zeros.
+    prepared: u32,
+    /// Slots of the active segment before this one have disk blocks.
+    reserved: u32,
+    /// Segments with writes that no sync followed yet, with the number of their last write.
+    unsynced: Vec<(u32, u64)>,
+    writes: u64,
+    /// Bytes of records and pages appended, and of zeros written ahead, since opening.
+    appended_bytes: u64,
+    prepared_bytes: u64,
+}
+
+impl Appender {
+    /// Goes on at `position`; `files` are the segments that have a file: generation and place in the log.
+    pub(crate) fn new(
+        segments: Arc<Segments>,
+        session: u64,
+        position: Position,
+        files: BTreeMap<u32, (u32, u64)>,
+    ) -> Appender {
+        let known = files.keys().next_back().copied().unwrap_or(0);
+        let fresh = known.max(position.next).saturating_add(1);
+        // A file that was in use before was written whole, as good as.
+        let is_recycled = position.generation > 1;
+        let prepared = if is_recycled { segments.geometry().segment_slots() } else { position.slot };
+        Appender {
+            segments,
+            session,
+            position,
+            files,
+            pool: Vec::new(),
+            fresh,
+            prepared,
+            reserved: prepared,
+            unsynced: Vec::new(),
+            writes: 0,
+            appended_bytes: 0,
+            prepared_bytes: 0,
+        }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    pub(crate) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
+    }
+
+    pub(crate) fn prepared_bytes(&self) -> u64 {
+        self.prepared_bytes
+    }
+
+    /// Every segment that has a file: (number, generation, place in the log).
+    pub(crate) fn files(&self) -> impl Iterator<Item = (u32, u32, u64)> {
+        self.files.iter().map(|(number, (generation, sequence))| (*number, *generation, *sequence))
+    }
+
+    /// The number of segments that stand ready for use.
+    pub(crate) fn pool_len(&self) -> usize {
+        self.pool.len()
+    }
+
+    /// Takes wholly dead segments from before `log_start` back for use: nothing that is live, nothing that the durable
+    /// roots reach and no part of the log that recovery may need lies in them (invariants 8 and 9).
+    pub(crate) fn recycle_dead(&mut self, log_start: u64) {
+        let Position { segment, next, .. } = self.position;
+        for (number, (_, sequence)) in &self.files {
+            let is_dead = self.segments.get(*number).is_some_and(|s| s.allocated.load(Ordering::Acquire) == 0);
+            if is_dead && *sequence < log_start && *number != segment && *number != next && !self.pool.contains(number) {
+                self.pool.push(*number);
+            }
+        }
+    }
+
+    /// Whether a batch of this shape leads out of the active segment.
+    pub(crate) fn leaves_segment(&self, plan: &Plan) -> bool {
+        plan.parts.last().is_some_and(|part| part.segment > 0)
+    }
+
+    /// Lays a batch out from the log's end on.
+    pub(crate) fn plan(&self, shape: Shape) -> Plan {
+        let geometry = self.segments.geometry();
+        let parts = plan(geometry, self.position.slot, shape);
+        let last = parts.last().map_or(0, |part| part.segment);
+        let mut segments = vec![self.position.segment, self.position.next];
+        let (mut pool, mut fresh) = (self.pool.iter().rev(), self.fresh);
+        while segments.len() <= last {
+            segments.push(pool.next().copied().unwrap_or_else(|| {
+                fresh += 1;
+                fresh - 1
+            }));
+        }
+        Plan { parts, segments, geometry }
+    }
+
+    /// Writes a batch as planned. It is not durable before [`Appender::sync`].
+    pub(crate) fn append(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
+        let saved = (self.position, self.pool.clone(), self.fresh, self.prepared, self.reserved);
+        let done = self.append_parts(plan, batch, will_sync);
+        if done.is_err() {
+            (self.position, self.pool, self.fresh, self.prepared, self.reserved) = saved;
+        }
+        done
+    }
+
+    fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
+        let mut active = 0;
+        for (index, part) in (0u32..).zip(&plan.parts) {
+            while active < part.segment {
+                self.rotate(batch.durable)?;
+                active += 1;
+            }
+            debug_assert_eq!(self.position.segment, plan.segments[part.segment]);
+            debug_assert!(part.slot >= self.position.slot);
+            self.position.slot = part.slot;
+            let pages = &batch.pages[part.pages.clone()];
+            let record = Record {
+                kind: RecordKind::Commit,
+                is_last: index as usize + 1 == plan.parts.len(),
+                version: batch.version,
+                durable: batch.durable,
+                created_at_ms: batch.created_at_ms,
+                part: index,
+                header_slots: part.header_slots,
+                data_slots: part.slots() - part.header_slots,
+                truncate_to: batch.truncate_to.filter(|_| index == 0),
+                page_count: batch.page_count,
+                fingerprint: batch.fingerprint,
+                pages: pages.iter().map(|(id, checksum, _)| (*id, *checksum)).collect(),
+                freed: batch.freed[part.freed.clone()].to_vec(),
+                meta: batch.meta.filter(|_| index == 0).map(<[u8]>::to_vec),
+                ..self.blank_record()
+            };
+            let data: Vec<&[u8]> = pages.iter().map(|(_, _, bytes)| *bytes).collect();
+            self.write_record(&record, &data, will_sync && plan.parts.len() == 1)?;
+        }
+        Ok(())
+    }
+
+    /// Appends serialised table nodes. `make` gets the address at which the nodes will begin, in the segment's bytes,
+    /// and the bytes that there is room for; it returns at most so many.
+    pub(crate) fn append_nodes(
+        &mut self,
+        version: Version,
+        durable: Version,
+        bytes_min: u64,
+        make: &mut dyn FnMut(u32, u64, u64) -> Vec<u8>,
+    ) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let slots_min = u32::try_from(bytes_min.div_ceil(geometry.page_bytes())).expect("a few slots");
+        if self.position.slot + 1 + slots_min > geometry.segment_slots() {
+            self.rotate(durable)?;
+        }
+        let first = self.position.slot + 1;
+        let room = (geometry.segment_slots() - first).min(super::layout::part_slots_max(geometry) - 1);
+        let bytes = make(self.position.segment, geometry.offset(first), u64::from(room) * geometry.page_bytes());
+        let padded = bytes.len().next_multiple_of(geometry.page_size() as usize);
+        let data_slots = u32::try_from(padded / geometry.page_size() as usize).expect("within a segment");
+        debug_assert!(data_slots <= room);
+        let record = Record { kind: RecordKind::Nodes, is_last: true, version, durable, data_slots, ..self.blank_record() };
+        let padding = vec![0; padded - bytes.len()];
+        self.write_record(&record, &[&bytes, &padding], false)
+    }
+
+    fn blank_record(&self) -> Record {
+        Record {
+            kind: RecordKind::Commit,
+            is_last: true,
+            store_id: self.segments.store_id(),
+            segment: self.position.segment,
+            generation: self.position.generation,
+            slot: u64::from(self.position.slot),
+            version: Version(0),
+            durable: Version(0),
+            session: self.session,
+            previous_digest: self.position.digest,
+            created_at_ms: 0,
+            part: 0,
+            header_slots: 1,
+            data_slots: 0,
+            truncate_to: None,
+            page_count: 0,
+            fingerprint: Fingerprint::EMPTY,
+            pages: Vec::new(),
+            freed: Vec::new(),
+            meta: None,
+        }
+    }
+
+    fn write_record(&mut self, record: &Record, data: &[&[u8]], prepare: bool) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let slots = record.header_slots + record.data_slots;
+        self.make_room(slots, prepare)?;
+        let (header, digest) = record.encode(geometry.page_size());
+        let mut buffers = Vec::with_capacity(1 + data.len());
+        buffers.push(IoSlice::new(&header));
+        buffers.extend(data.iter().map(|bytes| IoSlice::new(bytes)));
+        self.write(&buffers, geometry.offset(self.position.slot), u64::from(slots) * geometry.page_bytes())?;
+        self.appended_bytes += u64::from(slots) * geometry.page_bytes();
+        self.position.slot += slots;
+        self.position.digest = digest;
+        Ok(())
+    }
+
+    fn active_file(&self) -> Result<&Arc<dyn StorageFile>> {
+        let segment = self.segments.get(self.position.segment).expect("the active segment is known");
+        self.segments.file(segment)
+    }
+
+    fn write(&mut self, buffers: &[IoSlice<'_>], offset: u64, len: u64) -> Result<(), AppendFailure> {
+        let path = || self.segments.storage().path(&file_name(self.position.segment));
+        let written = self.active_file().map_err(AppendFailure::Fatal)?.write_all_at(buffers, offset);
+        // The mark is set whether or not the write succeeded: part of it may be there.
+        self.writes += 1;
+        let (number, write) = (self.position.segment, self.writes);
+        match self.unsynced.iter_mut().find(|(segment, _)| *segment == number) {
+            Some(mark) => mark.1 = write,
+            None => self.unsynced.push((number, write)),
+        }
+        written.map_err(|error| match disk_error("write to", path(), len, error) {
+            full @ Error::Full { .. } => AppendFailure::Clean(full),
+            other => AppendFailure::Fatal(other),
+        })
+    }
+
+    /// Sees to it that the next `slots` slots have disk blocks and, where it pays, were written before.
+    fn make_room(&mut self, slots: u32, prepare: bool) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let (start, end) = (self.position.slot, self.position.slot + slots);
+        let slots_of = |bytes: u64| u32::try_from(bytes / geometry.page_bytes()).expect("a few MiB");
+        if end > self.reserved {
+            let until = end.saturating_add(slots_of(RESERVE_BYTES)).min(geometry.segment_slots());
+            let from = self.reserved.max(start);
+            let (offset, len) = (geometry.offset(from), geometry.offset(until) - geometry.offset(from));
+            let path = || self.segments.storage().path(&file_name(self.position.segment));
+            self.active_file()
+                .map_err(AppendFailure::Clean)?
+                .reserve(offset, len)
+                .map_err(|error| AppendFailure::Clean(disk_error("reserve room in", path(), len, error)))?;
+            self.reserved = until;
+        }
+        if prepare && end > self.prepared && u64::from(slots) * geometry.page_bytes() * 4 <= PREPARE_BYTES {
+            let until = end.saturating_add(slots_of(PREPARE_BYTES)).min(self.reserved);
+            let from = self.prepared.max(start);
+            let len = geometry.offset(until) - geometry.offset(from);
+            let zeros = vec![0; usize::try_from(len).expect("about a MiB")];
+            self.write(&[IoSlice::new(&zeros)], geometry.offset(from), len)?;
+            self.prepared = until;
+            self.prepared_bytes += len;
+        }
+        self.prepared = self.prepared.max(end);
+        Ok(())
+    }
+
+    /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.
+    fn rotate(&mut self, durable: Version) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let number = self.position.next;
+        let segments = self.segments.clone();
+        let segment = segments.add(number, 0);
+        if self.position.next_is_fresh {
+            self.segments.create_file(segment).map_err(AppendFailure::Clean)?;
+        }
+        let (next, next_is_fresh) = match self.pool.pop() {
+            Some(number) => (number, false),
+            None if self.fresh < geometry.segment_limit() => {
+                self.fresh += 1;
+                (self.fresh - 1, true)
+            }
+            None => {
+                let limit = std::io::Error::other("all segment numbers are in use");
+                let file = self.segments.storage().path(&file_name(number));
+                let error = Error::Full { needed: geometry.segment_bytes(), file, source: Arc::new(limit) };
+                return Err(AppendFailure::Clean(error));
+            }
+        };
+        let was_used = self.segments.generation(segment) > 0;
+        let generation = self.segments.generation(segment) + 1;
+        let header = SegmentHeader {
+            store_id: self.segments.store_id(),
+            number,
+            generation,
+            page_size: geometry.page_size(),
+            slots: geometry.segment_slots(),
+            sequence: self.position.sequence + 1,
+            next,
+            previous_digest: self.position.digest,
+            durable,
+        };
+        let is_fresh = self.position.next_is_fresh;
+        let (digest, sequence) = (self.position.digest, header.sequence);
+        self.position = Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
+        (self.prepared, self.reserved) = (0, 0);
+        if was_used {
+            (self.prepared, self.reserved) = (geometry.segment_slots(), geometry.segment_slots());
+        }
+        self.make_room(1, false)?;
+        let mut bytes = header.encode();
+        bytes.resize(geometry.page_size() as usize, 0);
+        self.segments.begin_generation(segment, generation);
+        self.write(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
+        self.appended_bytes += geometry.page_bytes();
+        self.position.slot = 1;
+        self.files.insert(number, (generation, sequence));
+        sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
+        if is_fresh {
+            let dir = || self.segments.storage().path("");
+            self.segments
+                .storage()
+                .sync_dir()
+                .map_err(|error| AppendFailure::Fatal(Error::io("sync", dir(), error)))?;
+        }
+        Ok(())
+    }
+
+    /// Makes all that was appended durable.
+    pub(crate) fn sync(&mut self) -> Result<(), AppendFailure> {
+        for (number, _) in &self.unsynced {
+            sync_file(&self.segments, *number).map_err(AppendFailure::Fatal)?;
+        }
+        self.unsynced.clear();
+        Ok(())
+    }
+
+    /// What a sync without the commit lock has to sync; to be handed to [`sync_files`] and back to [`Appender::synced`].
+    pub(crate) fn unsynced(&self) -> Vec<(u32, u64)> {
+        self.unsynced.clone()
+    }
+
+    /// Takes note that these were synced; segments that were written to meanwhile stay unsynced.
+    pub(crate) fn synced(&mut self, done: &[(u32, u64)]) {
+        self.unsynced.retain(|mark| !done.contains(mark));
+    }
+}
+
+/// Syncs the listed segments; callable without the commit lock.
+pub(crate) fn sync_files(segments: &Segments, unsynced: &[(u32, u64)]) -> Result<()> {
+    unsynced.iter().try_for_each(|(number, _)| sync_file(segments, *number))
+}
+
+fn sync_file(segments: &Segments, number: u32) -> Result<()> {
+    let segment = segments.get(number).expect("a written segment is known");
+    let path = || segments.storage().path(&file_name(number));
+    segments.file(segment)?.sync().map_err(|error| Error::io("sync", path(), error))
+}

@@ -1,0 +1,74 @@
+//! How locations, slots and byte offsets belong together. Fixed when a store is created.
+
+use crate::id::Location;
+use crate::table::node::NodeAddress;
+
+/// The sizes that a store was created with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Geometry {
+    page_bits: u32,
+    slot_bits: u32,
+}
+
+impl Geometry {
+    /// `page_size` and `segment_slots` are powers of two (checked where they come from: options or catalog).
+    pub(crate) fn new(page_size: u32, segment_slots: u32) -> Geometry {
+        debug_assert!(page_size.is_power_of_two() && segment_slots.is_power_of_two());
+        Geometry { page_bits: page_size.trailing_zeros(), slot_bits: segment_slots.trailing_zeros() }
+    }
+
+    pub(crate) fn page_size(self) -> u32 {
+        1 << self.page_bits
+    }
+
+    pub(crate) fn page_bytes(self) -> u64 {
+        1 << self.page_bits
+    }
+
+    pub(crate) fn segment_slots(self) -> u32 {
+        1 << self.slot_bits
+    }
+
+    pub(crate) fn segment_bytes(self) -> u64 {
+        1 << (self.page_bits + self.slot_bits)
+    }
+
+    /// The number of segments that locations can tell apart.
+    pub(crate) fn segment_limit(self) -> u32 {
+        u32::try_from(Location::LIMIT >> self.slot_bits).unwrap_or(u32::MAX - 1)
+    }
+
+    pub(crate) fn location(self, segment: u32, slot: u32) -> Location {
+        Location((u64::from(segment) << self.slot_bits) | u64::from(slot))
+    }
+
+    /// The segment and the slot of a location.
+    #[inline]
+    pub(crate) fn split(self, location: Location) -> (u32, u32) {
+        let slot = location.0 & ((1 << self.slot_bits) - 1);
+        // Locations have 40 bits and at least 3 of them are the slot's, so a number beyond 32 bits is damage; it maps to
+        // a segment that never exists.
+        let segment = u32::try_from(location.0 >> self.slot_bits).unwrap_or(u32::MAX);
+        (segment, u32::try_from(slot).unwrap_or(u32::MAX))
+    }
+
+    /// The byte offset of a slot in its segment's file.
+    #[inline]
+    pub(crate) fn offset(self, slot: u32) -> u64 {
+        u64::from(slot) << self.page_bits
+    }
+
+    /// The address of a node at byte `offset` of `segment`; `offset` is a multiple of [`NodeAddress::UNIT`].
+    pub(crate) fn node_address(self, segment: u32, offset: u64) -> NodeAddress {
+        debug_assert_eq!(offset % NodeAddress::UNIT, 0);
+        let base = u64::from(segment) << (self.page_bits + self.slot_bits);
+        NodeAddress((base + offset) / NodeAddress::UNIT)
+    }
+
+    /// The segment and the byte offset of a node.
+    pub(crate) fn split_node(self, address: NodeAddress) -> (u32, u64) {
+        let bytes = address.0 * NodeAddress::UNIT;
+        let segment = u32::try_from(bytes >> (self.page_bits + self.slot_bits)).unwrap_or(u32::MAX);
+        (segment, bytes & (self.segment_bytes() - 1))
+    }
+}

@@ -1,0 +1,359 @@
+//! Reading the log's tail: from the catalog's position to the last batch that can be trusted.
+//!
+//! Records are followed by their digest chain. What ends the log is told from what damages it:
+//! - a record that is not whole, or doesn't continue the chain, ends the log: it was being written when power failed;
+//! - unless something later proves that it once was durable (each record names the version known durable when it was
+//!   written; a segment's header is synced before anything is written behind it): then it is damage, and an error.
+//!
+//! Pages are read only where nothing proves that they were synced: the batches after the greatest version known durable.
+//! The first of them whose pages don't match their checksums ends the log too. What is kept of these unproven batches is
+//! written again and synced before anybody sees it, since bytes that can be read back need not be on the disk.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use super::append::Position;
+use super::layout::part_slots_max;
+use super::segment::{Segment, Segments, file_name};
+use crate::error::{Error, Result};
+use crate::format::checksum::PageChecksum;
+use crate::format::control::LogPosition;
+use crate::format::record::{Record, RecordKind};
+use crate::format::segment::SegmentHeader;
+use crate::id::{Location, Version};
+
+/// One committed batch, as found.
+#[derive(Debug, Default)]
+pub(crate) struct FoundBatch {
+    pub(crate) records: Vec<Record>,
+    /// Where its parts lie: (segment, slots).
+    places: Vec<(u32, Range<u32>)>,
+    /// The log's end before the batch.
+    before: Option<Position>,
+}
+
+impl FoundBatch {
+    /// The version of the batch.
+    pub(crate) fn version(&self) -> Version {
+        self.records.first().map_or(Version(0), |record| record.version)
+    }
+
+    /// The batch's pages with their places.
+    pub(crate) fn pages<'a>(
+        &'a self,
+        segments: &'a Segments,
+    ) -> impl Iterator<Item = (crate::PageId, PageChecksum, Location)> + 'a {
+        self.records.iter().flat_map(move |record| {
+            let first = u32::try_from(record.slot).unwrap_or(u32::MAX).saturating_add(record.header_slots);
+            let places = (first..).map(move |slot| segments.geometry().location(record.segment, slot));
+            record.pages.iter().zip(places).map(|((id, checksum), location)| (*id, *checksum, location))
+        })
+    }
+}
+
+/// What reading the tail found.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) batches: Vec<FoundBatch>,
+    pub(crate) position: Position,
+    /// Segments that the log went through after the catalog's position: (number, generation, sequence).
+    pub(crate) visited: Vec<(u32, u32, u64)>,
+    pub(crate) bytes_read: u64,
+    /// Bytes of unproven batches that were written again.
+    pub(crate) bytes_rewritten: u64,
+    /// Bytes of an unfinished batch at the end that were given up, if any was seen.
+    pub(crate) is_torn: bool,
+}
+
+struct Scan<'s> {
+    segments: &'s Segments,
+    position: Position,
+    last_version: Version,
+    durable: Version,
+    tail: Tail,
+    /// Parts of a batch whose last part has not been met yet.
+    open: FoundBatch,
+}
+
+/// Reads the log from `log` on, after `checkpoint` (the version that the catalog's last root holds).
+pub(crate) fn read_tail(segments: &Segments, log: LogPosition, checkpoint: Version, known: &dyn Fn(u32) -> bool) -> Result<Tail> {
+    let segment = segments.add(log.segment, log.generation);
+    let header = segments.read_header(segment)?;
+    if (header.generation, header.sequence) != (log.generation, log.sequence) {
+        let expected = format!("generation {} and sequence {}", log.generation, log.sequence);
+        let found = format!("{} and {}", header.generation, header.sequence);
+        return Err(Error::corrupt(segments.storage().path(&file_name(log.segment)), 28, expected, found));
+    }
+    if log.slot == 0 || log.slot > segments.geometry().segment_slots() {
+        let path = segments.storage().path(super::catalog::NAMES[0]);
+        return Err(Error::corrupt(path, 0, "a slot within the segment", log.slot.to_string()));
+    }
+    let position = Position {
+        segment: log.segment,
+        generation: log.generation,
+        sequence: log.sequence,
+        slot: log.slot,
+        digest: log.digest,
+        next: header.next,
+        next_is_fresh: !known(header.next),
+    };
+    let tail = Tail {
+        batches: Vec::new(),
+        position,
+        visited: vec![(log.segment, log.generation, log.sequence)],
+        bytes_read: 0,
+        bytes_rewritten: 0,
+        is_torn: false,
+    };
+    let open = FoundBatch::default();
+    let mut scan = Scan { segments, position, last_version: checkpoint, durable: checkpoint, tail, open };
+    scan.follow(known)?;
+    scan.prove()?;
+    Ok(scan.tail)
+}
+
+impl Scan<'_> {
+    fn segment(&self) -> &Segment {
+        self.segments.get(self.position.segment).expect("the scan's segment is known")
+    }
+
+    /// Follows the chain to where it ends.
+    fn follow(&mut self, known: &dyn Fn(u32) -> bool) -> Result<()> {
+        loop {
+            match self.read_record(self.position.slot)? {
+                Some((record, digest)) if self.continues(&record) => self.take(record, digest),
+                _ => {
+                    if !self.enter_next(known)? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.tail.is_torn = !self.open.records.is_empty();
+        let end = self.open.before.unwrap_or(self.position);
+        self.deny_damage()?;
+        self.tail.position = end;
+        Ok(())
+    }
+
+    /// The record at `slot` of the active segment, if a whole one is there.
+    fn read_record(&mut self, slot: u32) -> Result<Option<(Record, u128)>> {
+        let geometry = self.segments.geometry();
+        if slot >= geometry.segment_slots() {
+            return Ok(None);
+        }
+        let page_size = geometry.page_size() as usize;
+        let mut bytes = vec![0; page_size];
+        self.segments.read_slots(self.segment(), slot, &mut bytes)?;
+        self.tail.bytes_read += bytes.len() as u64;
+        let Some(slots) = Record::peek_slots(&bytes) else { return Ok(None) };
+        if slots > part_slots_max(geometry) || slots > geometry.segment_slots() - slot {
+            return Ok(None);
+        }
+        if slots > 1 {
+            bytes.resize(page_size * slots as usize, 0);
+            let segment = self.segments.get(self.position.segment).expect("the scan's segment is known");
+            self.segments.read_slots(segment, slot + 1, &mut bytes[page_size..])?;
+            self.tail.bytes_read += (bytes.len() - page_size) as u64;
+        }
+        match Record::decode(&bytes, geometry.page_size()) {
+            Ok((record, digest)) if self.is_ours(&record, slot) => Ok(Some((record, digest))),
+            Ok(_) | Err(crate::format::Flaw::Damage { .. }) => Ok(None),
+            Err(newer) => {
+                let path = self.segments.storage().path(&file_name(self.position.segment));
+                Err(newer.into_error(path, geometry.offset(slot)))
+            }
+        }
+    }
+
+    fn is_ours(&self, record: &Record, slot: u32) -> bool {
+        let end = u64::from(slot) + u64::from(record.header_slots) + u64::from(record.data_slots);
+        record.store_id == self.segments.store_id()
+            && record.segment == self.position.segment
+            && record.generation == self.position.generation
+            && record.slot == u64::from(slot)
+            && end <= u64::from(self.segments.geometry().segment_slots())
+    }
+
+    /// Whether `record` is the next one of the log.
+    fn continues(&self, record: &Record) -> bool {
+        let follows = match (record.kind, self.open.records.last()) {
+            (RecordKind::Nodes, open) => open.is_none(),
+            (RecordKind::Commit, None) => record.part == 0 && record.version > self.last_version,
+            (RecordKind::Commit, Some(before)) => {
+                record.part == before.part + 1 && record.version == before.version
+            }
+        };
+        record.previous_digest == self.position.digest && record.version <= Version::MAX && follows
+    }
+
+    fn take(&mut self, record: Record, digest: u128) {
+        let slots = self.position.slot..self.position.slot + record.header_slots + record.data_slots;
+        let before = self.position;
+        self.position.slot = slots.end;
+        self.position.digest = digest;
+        self.durable = self.durable.max(record.durable);
+        if record.kind == RecordKind::Nodes {
+            return;
+        }
+        let is_last = record.is_last;
+        self.open.before.get_or_insert(before);
+        self.open.places.push((record.segment, slots));
+        self.open.records.push(record);
+        if is_last {
+            self.last_version = self.open.version();
+            self.tail.batches.push(std::mem::take(&mut self.open));
+        }
+    }
+
+    fn next_header(&self, number: u32) -> Result<Option<SegmentHeader>> {
+        let segment = self.segments.add(number, 0);
+        match self.segments.read_header(segment) {
+            Ok(header) => Ok(Some(header)),
+            // No file, or no header: the log never got there, as far as this tells.
+            Err(Error::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Goes on in the next segment, if the log did.
+    fn enter_next(&mut self, known: &dyn Fn(u32) -> bool) -> Result<bool> {
+        let number = self.position.next;
+        if number == self.position.segment {
+            return Ok(false);
+        }
+        let Some(header) = self.next_header(number)? else { return Ok(false) };
+        if header.sequence != self.position.sequence + 1 || header.previous_digest != self.position.digest {
+            return Ok(false);
+        }
+        let segment = self.segments.add(number, 0);
+        self.segments.begin_generation(segment, header.generation);
+        self.durable = self.durable.max(header.durable);
+        self.tail.visited.push((number, header.generation, header.sequence));
+        self.position = Position {
+            segment: number,
+            generation: header.generation,
+            sequence: header.sequence,
+            slot: 1,
+            digest: header.previous_digest,
+            next: header.next,
+            next_is_fresh: !known(header.next),
+        };
+        Ok(true)
+    }
+
+    /// At the end of the chain: looks for proof that the log once went on.
+    fn deny_damage(&mut self) -> Result<()> {
+        let expected = self.last_version.next();
+        let geometry = self.segments.geometry();
+        let slot = self.position.slot;
+        let damaged = |what: &str| {
+            let path = self.segments.storage().path(&file_name(self.position.segment));
+            let wanted = format!("the record of {expected}, which was durable");
+            Err(Error::corrupt(path, geometry.offset(slot), wanted, what))
+        };
+        if let Some(header) = self.next_header(self.position.next)? {
+            let went_on = header.sequence == self.position.sequence + 1 && header.durable >= expected;
+            if went_on || header.sequence > self.position.sequence + 1 {
+                return damaged("a log that goes on in the next segment");
+            }
+        }
+        let last = (slot.saturating_add(part_slots_max(geometry)).saturating_add(1)).min(geometry.segment_slots());
+        let mut head = [0; 128];
+        for later in slot..last {
+            self.segments.read_slots(self.segment(), later, &mut head)?;
+            self.tail.bytes_read += head.len() as u64;
+            if Record::peek_slots(&head).is_some()
+                && let Some((record, _)) = self.read_record(later)?
+                && record.durable >= expected
+            {
+                let path = self.segments.storage().path(&file_name(self.position.segment));
+                let wanted = format!("the record of {expected}, which was durable");
+                return Err(Error::corrupt(path, geometry.offset(slot), wanted, "a log that goes on behind it"));
+            }
+        }
+        self.deny_broken_header()
+    }
+
+    /// A record that continues the chain behind a header that doesn't read proves that the header is damaged.
+    fn deny_broken_header(&mut self) -> Result<()> {
+        let number = self.position.next;
+        let Some(segment) = self.segments.get(number) else { return Ok(()) };
+        if self.segments.file(segment).is_err() || self.next_header(number)?.is_some() {
+            return Ok(());
+        }
+        let page_size = self.segments.geometry().page_size() as usize;
+        let mut bytes = vec![0; page_size];
+        self.segments.read_slots(segment, 1, &mut bytes)?;
+        self.tail.bytes_read += bytes.len() as u64;
+        if Record::peek_slots(&bytes) != Some(1) {
+            return Ok(());
+        }
+        match Record::decode(&bytes, self.segments.geometry().page_size()) {
+            Ok((record, _)) if record.previous_digest == self.position.digest && record.segment == number => {
+                let path = self.segments.storage().path(&file_name(number));
+                Err(Error::corrupt(path, 0, "the header of a segment in use", "other bytes"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the pages of batches that nothing proves durable, gives up what isn't whole, and makes the rest durable.
+    fn prove(&mut self) -> Result<()> {
+        let first = self.tail.batches.partition_point(|batch| batch.version() <= self.durable);
+        let mut page = vec![0; self.segments.geometry().page_size() as usize];
+        for index in first..self.tail.batches.len() {
+            let is_whole = {
+                let batch = &self.tail.batches[index];
+                let mut is_whole = true;
+                for (id, checksum, location) in batch.pages(self.segments) {
+                    let (number, slot) = self.segments.geometry().split(location);
+                    let segment = self.segments.get(number).expect("a batch lies in known segments");
+                    self.segments.read_slots(segment, slot, &mut page)?;
+                    self.tail.bytes_read += page.len() as u64;
+                    if PageChecksum::of(id, &page) != checksum {
+                        is_whole = false;
+                        break;
+                    }
+                }
+                is_whole
+            };
+            if !is_whole {
+                self.tail.position = self.tail.batches[index].before.unwrap_or(self.tail.position);
+                self.tail.batches.truncate(index);
+                self.tail.is_torn = true;
+                break;
+            }
+        }
+        let end = self.tail.position.sequence;
+        self.tail.visited.retain(|(_, _, sequence)| *sequence <= end);
+        self.rewrite_from(first)
+    }
+
+    /// Writes what is unproven again, byte for byte, and syncs it: after a failed sync the system may believe that pages
+    /// are clean which never reached the disk.
+    fn rewrite_from(&mut self, first: usize) -> Result<()> {
+        let geometry = self.segments.geometry();
+        let mut touched = Vec::new();
+        for batch in &self.tail.batches[first..] {
+            for (number, slots) in &batch.places {
+                let segment = self.segments.get(*number).expect("a batch lies in known segments");
+                let len = (slots.end - slots.start) as usize * geometry.page_size() as usize;
+                let mut bytes = vec![0; len];
+                self.segments.read_slots(segment, slots.start, &mut bytes)?;
+                let path = || self.segments.storage().path(&file_name(*number));
+                self.segments
+                    .file(segment)?
+                    .write_all_at(&[IoSlice::new(&bytes)], geometry.offset(slots.start))
+                    .map_err(|error| super::segment::disk_error("write to", path(), len as u64, error))?;
+                self.tail.bytes_read += bytes.len() as u64;
+                self.tail.bytes_rewritten += bytes.len() as u64;
+                if !touched.contains(number) {
+                    touched.push(*number);
+                }
+            }
+        }
+        let touched: Vec<_> = touched.into_iter().map(|number| (number, 0)).collect();
+        super::append::sync_files(self.segments, &touched)
+    }
+}

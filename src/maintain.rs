@@ -1,0 +1,132 @@
+//! The store's own thread: checkpoints when the log has grown enough, and reclaiming while nobody commits.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::sync::{Condvar, Mutex};
+
+/// How often the thread looks without being asked.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Wakes and stops the thread.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stops: bool,
+    is_due: bool,
+}
+
+impl Signal {
+    /// Asks for a checkpoint soon.
+    pub(crate) fn wake(&self) {
+        let mut state = self.state.lock();
+        if !state.is_due {
+            state.is_due = true;
+            self.changed.notify_one();
+        }
+    }
+
+    fn stop(&self) {
+        self.state.lock().stops = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for work; `false` when it is time to end.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.stops && !state.is_due {
+            state = self.changed.wait_timeout(state, IDLE);
+        }
+        state.is_due = false;
+        !state.stops
+    }
+}
+
+/// The thread, joined on drop.
+#[derive(Debug)]
+pub(crate) struct Maintainer {
+    signal: Arc<Signal>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Maintainer {
+    pub(crate) fn start(core: &Arc<Core>) -> std::io::Result<Maintainer> {
+        let signal = core.signal.clone();
+        let weak = Arc::downgrade(core);
+        let name = "vellum-maintain".to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn({
+            let signal = signal.clone();
+            move || run(&weak, &signal)
+        })?;
+        Ok(Maintainer { signal, thread: Some(thread) })
+    }
+}
+
+impl Drop for Maintainer {
+    fn drop(&mut self) {
+        self.signal.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has poisoned nothing: checkpoints and passes leave the store as it was.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(core: &Weak<Core>, signal: &Signal) {
+    while signal.wait() {
+        let Some(core) = core.upgrade() else { return };
+        core.idle_work();
+        if core.checkpoint_is_due() {
+            // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
+            let _ = core.write_checkpoint();
+        }
+    }
+}
+
+impl Core {
+    /// What a committing thread does when its commit is done.
+    pub(crate) fn after_commit(&self) {
+        if !self.checkpoint_is_due() {
+            return;
+        }
+        if self.options.has_thread() {
+            self.signal.wake();
+            // A thread that can't keep up must not let the log, and hence recovery, grow without bound.
+            if !self.checkpoint_is_overdue() {
+                return;
+            }
+        } else if self.checkpoint.try_lock().is_none() {
+            return;
+        }
+        // The commit has succeeded, whatever becomes of the checkpoint; a failure that matters poisons the store.
+        let _ = self.write_checkpoint();
+    }
+
+    /// Lets the reclaimer work if anything waits for it.
+    fn idle_work(&self) {
+        if self.reclaimer.lock().waiting() > 0 || self.has_dropped_pins() {
+            self.grace.advance(&self.epoch);
+            self.pass();
+        }
+    }
+
+    /// Reclaims all that can be reclaimed now, and writes a checkpoint.
+    pub(crate) fn maintain(&self) -> Result<()> {
+        self.write_checkpoint()?;
+        // Each round lets the epoch move on; judged items need one more period than retired ones.
+        for _ in 0..16 {
+            self.grace.advance(&self.epoch);
+            self.pass();
+        }
+        let mut log = self.log.lock();
+        self.reclaim(&mut log);
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! From a directory to a store: creation, and recovery.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::commit::lead::{LogState, apply_found};
+use crate::core::{Core, Parts, now_ms};
+use crate::error::{Error, Result};
+use crate::format::checksum::digest128;
+use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::segment::SegmentHeader;
+use crate::id::{Fingerprint, StoreId, Version};
+use crate::log::append::Appender;
+use crate::log::catalog::{CatalogSlots, NAMES};
+use crate::log::recover::{Tail, read_tail};
+use crate::log::segment::{Segments, disk_error, file_name, number_of};
+use crate::options::Options;
+use crate::stats::Recovery;
+use crate::storage::Storage;
+use crate::sync::atomic::Ordering;
+
+/// Stands in the directory while a store is being created: what is found beside it is unfinished.
+const CREATING: &str = "creating";
+
+/// Opens the store that `storage` holds, or creates one.
+pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core, Recovery)> {
+    let begun = Instant::now();
+    let names = list(&*storage)?;
+    let is_unfinished = names.iter().any(|name| name == CREATING);
+    let is_store = names.iter().any(|name| NAMES.contains(&name.as_str()));
+    if is_unfinished || names.is_empty() {
+        if !options.creates() {
+            return Err(Error::NotFound { dir: storage.path("") });
+        }
+        refuse_foreign(&*storage, &names)?;
+        create(&*storage, &options, &names)?;
+    } else if !is_store {
+        refuse_foreign(&*storage, &names)?;
+        let reason = "segments without a catalog".to_owned();
+        return Err(Error::NotAStore { dir: storage.path(""), reason });
+    }
+    let (slots, catalog) = CatalogSlots::open(&*storage)?;
+    if let Some(asked) = options.asked_page_size().filter(|asked| *asked != catalog.page_size) {
+        return Err(Error::PageSizeMismatch { asked, found: catalog.page_size });
+    }
+    let (core, mut recovery) = recover(storage, options, slots, catalog)?;
+    recovery.nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    Ok((core, recovery))
+}
+
+fn list(storage: &dyn Storage) -> Result<Vec<String>> {
+    storage.list().map_err(|error| Error::io("list", storage.path(""), error))
+}
+
+/// Refuses a directory in which anything isn't ours, before it is written to.
+fn refuse_foreign(storage: &dyn Storage, names: &[String]) -> Result<()> {
+    let is_ours = |name: &String| name == CREATING || NAMES.contains(&name.as_str()) || number_of(name).is_some();
+    match names.iter().find(|name| !is_ours(name)) {
+        Some(name) => Err(Error::NotAStore { dir: storage.path(""), reason: format!("it holds {name}") }),
+        None => Ok(()),
+    }
+}
+
+/// A random number that differs from store to store and from opening to opening; not a secret.
+fn random128() -> u128 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library seeds each of these from the system's randomness.
+    let draw = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let mut bytes = [0; 48];
+    bytes[..8].copy_from_slice(&draw().to_le_bytes());
+    bytes[8..16].copy_from_slice(&draw().to_le_bytes());
+    bytes[16..32].copy_from_slice(&time.to_le_bytes());
+    bytes[32..40].copy_from_slice(&u64::from(std::process::id()).to_le_bytes());
+    bytes[40..].copy_from_slice(&draw().to_le_bytes());
+    digest128(&bytes)
+}
+
+/// Creates an empty store. A crash on the way leaves the `creating` mark, and the next opening begins anew.
+fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Result<()> {
+    let full = |operation: &'static str, name: &str, bytes: u64| {
+        let path = storage.path(name);
+        move |error| disk_error(operation, path, bytes, error)
+    };
+    if !leftovers.iter().any(|name| name == CREATING) {
+        storage.create(CREATING, 0).map_err(full("create", CREATING, 0))?;
+        storage.sync_dir().map_err(full("sync", "", 0))?;
+    }
+    for name in leftovers.iter().filter(|name| *name != CREATING) {
+        storage.remove(name).map_err(full("remove", name, 0))?;
+    }
+    let geometry = options.geometry();
+    let store_id = StoreId(random128());
+    let header = SegmentHeader {
+        store_id,
+        number: 0,
+        generation: 1,
+        page_size: geometry.page_size(),
+        slots: geometry.segment_slots(),
+        sequence: 0,
+        next: 1,
+        previous_digest: store_id.0,
+        durable: Version(0),
+    };
+    let name = file_name(0);
+    let segment = storage.create(&name, geometry.segment_bytes()).map_err(full("create", &name, geometry.segment_bytes()))?;
+    let mut bytes = header.encode();
+    bytes.resize(geometry.page_size() as usize, 0);
+    segment.write_all_at(&[IoSlice::new(&bytes)], 0).map_err(full("write to", &name, geometry.page_bytes()))?;
+    segment.sync().map_err(full("sync", &name, 0))?;
+    let created_at_ms = now_ms();
+    let catalog = Catalog {
+        store_id,
+        page_size: geometry.page_size(),
+        segment_slots: geometry.segment_slots(),
+        created_at_ms,
+        roots: vec![RootRecord {
+            version: Version(0),
+            address: None,
+            height: 0,
+            page_count: 0,
+            live_pages: 0,
+            fingerprint: Fingerprint::EMPTY,
+            meta: Vec::new(),
+            created_at_ms,
+            log_sequence: 0,
+        }],
+        log: LogPosition { segment: 0, generation: 1, sequence: 0, slot: 1, digest: store_id.0 },
+        segments: vec![SegmentRecord { number: 0, generation: 1, sequence: 0, live_bytes: 0, tip_bytes: 0 }],
+    };
+    let mut slots = CatalogSlots::create(storage)?;
+    // Both slots, so that a store is never without a second one.
+    slots.write(&catalog)?;
+    slots.write(&catalog)?;
+    storage.sync_dir().map_err(full("sync", "", 0))?;
+    storage.remove(CREATING).map_err(full("remove", CREATING, 0))?;
+    storage.sync_dir().map_err(full("sync", "", 0))
+}
+
+fn recover(
+    storage: Arc<dyn Storage>,
+    options: Options,
+    slots: CatalogSlots,
+    catalog: Catalog,
+) -> Result<(Core, Recovery)> {
+    let geometry = crate::log::geometry::Geometry::new(catalog.page_size, catalog.segment_slots);
+    let segments = Arc::new(Segments::new(storage, catalog.store_id, geometry, options.verifies_always()));
+    let mut files = BTreeMap::new();
+    for record in &catalog.segments {
+        let segment = segments.add(record.number, record.generation);
+        segment.allocated.store(record.live_bytes, Ordering::Relaxed);
+        segment.tip_live.store(record.tip_bytes, Ordering::Relaxed);
+        files.insert(record.number, (record.generation, record.sequence));
+    }
+    let newest = catalog.roots.last().map_or(Version(0), |root| root.version);
+    let tail = read_tail(&segments, catalog.log, newest, &|number| files.contains_key(&number))?;
+    for (number, generation, sequence) in &tail.visited {
+        files.insert(*number, (*generation, *sequence));
+    }
+    let session = u64::try_from(random128() & u128::from(u64::MAX)).unwrap_or(0);
+    let appender = Appender::new(segments.clone(), session, tail.position, files);
+    let log = LogState { appender, truncations: std::collections::VecDeque::new(), unreclaimed: 0 };
+    let core = Core::new(Parts { options, segments, log, slots, catalog });
+    let recovery = apply_tail(&core, &tail, newest)?;
+    Ok((core, recovery))
+}
+
+fn apply_tail(core: &Core, tail: &Tail, checkpoint: Version) -> Result<Recovery> {
+    for (index, batch) in tail.batches.iter().enumerate() {
+        apply_found(core, batch)?;
+        if index % 64 == 63 {
+            core.grace.advance(&core.epoch);
+            core.pass();
+        }
+    }
+    let guard = core.epoch.pin();
+    let tip = core.published.load(&guard);
+    // Recovery synced whatever nothing proved durable.
+    core.durable.store(tip.version.0, Ordering::Release);
+    *core.allocator.lock() = crate::alloc::Allocator::new(tip.page_count, tip.live_pages);
+    drop(guard);
+    core.reclaim(&mut core.log.lock());
+    Ok(Recovery {
+        checkpoint,
+        batches: tail.batches.len() as u64,
+        bytes_read: tail.bytes_read,
+        bytes_rewritten: tail.bytes_rewritten,
+        is_torn: tail.is_torn,
+        nanos: 0,
+    })
+}

@@ -1,0 +1,222 @@
+//! How a store is opened: a builder whose values are checked when it is used.
+
+use crate::error::{Error, Result};
+use crate::log::geometry::Geometry;
+
+/// When a commit is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// When it is on the disk (fdatasync). It then survives a power cut.
+    #[default]
+    Sync,
+    /// When others can see it. A power cut may lose it, together with everything that was committed after it and
+    /// nothing that was committed before; [`Store::sync`](crate::Store::sync) makes all of it durable.
+    Buffered,
+}
+
+/// What a transaction is protected from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Isolation {
+    /// It reads one snapshot and loses to whoever first commits a page that it writes too. Write skew is possible.
+    #[default]
+    Snapshot,
+    /// It also loses to whoever first commits a page that it only read: as if transactions ran one after the other.
+    Serializable,
+}
+
+/// When a page's checksum is computed on reading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Verify {
+    /// At the first read of each page version after opening, at every export and at `verify`.
+    #[default]
+    FirstTouch,
+    /// At every read.
+    EveryRead,
+}
+
+/// How to open a store. Every value has a default that serves most.
+///
+/// ```
+/// use vellum::{Durability, Options, Store};
+/// # fn main() -> vellum::Result<()> {
+/// let store = Store::in_memory(Options::new().page_size(8192).durability(Durability::Buffered))?;
+/// assert_eq!(store.page_size(), 8192);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    page_size: Option<u32>,
+    segment_size: Option<u64>,
+    create: bool,
+    durability: Durability,
+    verify: Verify,
+    limbo_bytes: u64,
+    transaction_memory: u64,
+    checkpoint_bytes: u64,
+    background: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            page_size: None,
+            segment_size: None,
+            create: true,
+            durability: Durability::Sync,
+            verify: Verify::FirstTouch,
+            limbo_bytes: 64 << 20,
+            transaction_memory: 1 << 30,
+            checkpoint_bytes: 64 << 20,
+            background: true,
+        }
+    }
+}
+
+const PAGE_SIZE: u32 = 4096;
+const SEGMENT_SIZE: u64 = 64 << 20;
+
+impl Options {
+    /// The defaults: pages of 4 KiB, synced commits, a store that is created if there is none.
+    #[must_use]
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Bytes of a page: a power of two from 512 to 65,536. Fixed at creation; opening a store with another size is an
+    /// error, opening it without a size takes the store's. Default 4,096.
+    #[must_use]
+    pub fn page_size(mut self, bytes: u32) -> Options {
+        self.page_size = Some(bytes);
+        self
+    }
+
+    /// Bytes of a segment file: a power of two of at least 8 pages, from 64 KiB to 1 GiB. Fixed at creation; when
+    /// an existing store is opened its own size counts. Default 64 MiB. Smaller segments make smaller stores, and
+    /// more files.
+    #[must_use]
+    pub fn segment_size(mut self, bytes: u64) -> Options {
+        self.segment_size = Some(bytes);
+        self
+    }
+
+    /// Whether to create the store if there is none (default), or to fail with [`Error::NotFound`].
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// What `commit` waits for. Default [`Durability::Sync`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Options {
+        self.durability = durability;
+        self
+    }
+
+    /// When pages are verified on reading. Default [`Verify::FirstTouch`].
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Options {
+        self.verify = verify;
+        self
+    }
+
+    /// Most bytes of memory that may wait for open views before commits are held up, and then refused with
+    /// [`Error::LimboFull`]. At least 64 KiB. Default 64 MiB.
+    #[must_use]
+    pub fn limbo_bytes(mut self, bytes: u64) -> Options {
+        self.limbo_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that one transaction may keep in memory before it is refused with
+    /// [`Error::TransactionTooLarge`]. At least one page. Default 1 GiB.
+    #[must_use]
+    pub fn transaction_memory(mut self, bytes: u64) -> Options {
+        self.transaction_memory = bytes;
+        self
+    }
+
+    /// Bytes of log after which a checkpoint is written; opening after a crash reads about so much at most. At
+    /// least 64 KiB. Default 64 MiB.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Options {
+        self.checkpoint_bytes = bytes;
+        self
+    }
+
+    /// Whether a thread of the store's own writes checkpoints and reclaims (default). Without it, committing threads do
+    /// that in between, and [`Store::maintain`](crate::Store::maintain) does it on request.
+    #[must_use]
+    pub fn background(mut self, background: bool) -> Options {
+        self.background = background;
+        self
+    }
+
+    pub(crate) fn creates(&self) -> bool {
+        self.create
+    }
+
+    pub(crate) fn default_durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(crate) fn verifies_always(&self) -> bool {
+        self.verify == Verify::EveryRead
+    }
+
+    pub(crate) fn limbo_bytes_max(&self) -> u64 {
+        self.limbo_bytes
+    }
+
+    pub(crate) fn transaction_memory_max(&self) -> u64 {
+        self.transaction_memory
+    }
+
+    pub(crate) fn checkpoint_every(&self) -> u64 {
+        self.checkpoint_bytes
+    }
+
+    pub(crate) fn has_thread(&self) -> bool {
+        self.background
+    }
+
+    /// The page size that was asked for, if one was.
+    pub(crate) fn asked_page_size(&self) -> Option<u32> {
+        self.page_size
+    }
+
+    /// Refuses what can't be honoured, before anything is touched.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |option: &'static str, value: u64, expected: &str| {
+            Err(Error::InvalidOption { option, value: value.to_string(), expected: expected.to_owned() })
+        };
+        let page_size = self.page_size.unwrap_or(PAGE_SIZE);
+        if !page_size.is_power_of_two() || !(512..=65536).contains(&page_size) {
+            return refuse("page_size", page_size.into(), "a power of two from 512 to 65536 is");
+        }
+        let segment_size = self.segment_size.unwrap_or(SEGMENT_SIZE);
+        if !segment_size.is_power_of_two() || !((64 << 10)..=(1 << 30)).contains(&segment_size) {
+            return refuse("segment_size", segment_size, "a power of two from 65536 to 1073741824 is");
+        }
+        if segment_size < 8 * u64::from(page_size) {
+            return refuse("segment_size", segment_size, "at least 8 pages is");
+        }
+        if self.limbo_bytes < 64 << 10 {
+            return refuse("limbo_bytes", self.limbo_bytes, "65536 or more is");
+        }
+        if self.transaction_memory < u64::from(page_size) {
+            return refuse("transaction_memory", self.transaction_memory, "one page or more is");
+        }
+        if self.checkpoint_bytes < 64 << 10 {
+            return refuse("checkpoint_bytes", self.checkpoint_bytes, "65536 or more is");
+        }
+        Ok(())
+    }
+
+    /// The geometry of a store that these options create.
+    pub(crate) fn geometry(&self) -> Geometry {
+        let page_size = self.page_size.unwrap_or(PAGE_SIZE);
+        let slots = self.segment_size.unwrap_or(SEGMENT_SIZE) / u64::from(page_size);
+        Geometry::new(page_size, u32::try_from(slots).expect("checked: at most 1 GiB of 512 bytes"))
+    }
+}

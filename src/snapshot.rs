@@ -1,0 +1,246 @@
+//! Reading: [`Snapshot`], a version pinned for as long as one likes, and [`View`], a short window on one.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_epoch::Guard;
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::id::{Fingerprint, PageId, Version};
+use crate::table::diff::for_each_difference;
+use crate::table::lookup::lookup;
+use crate::table::node::Entry;
+use crate::table::root::Root;
+use crate::version::held::HeldRoot;
+use crate::version::registry::SlotId;
+
+/// A consistent, read-only picture of every page at one version.
+///
+/// Taking one costs some tens of nanoseconds, blocks nobody and can't fail; any number may be held, for any time, in
+/// any thread. What a snapshot sees is kept until it is dropped; what was written and overwritten after it is not.
+/// Clones share the pin.
+///
+/// ```
+/// # fn main() -> vellum::Result<()> {
+/// use vellum::{Options, Store};
+/// let store = Store::in_memory(Options::new())?;
+/// let mut txn = store.begin()?;
+/// let id = txn.allocate()?;
+/// txn.write(id, &[1; 4096])?;
+/// txn.commit()?;
+///
+/// let before = store.snapshot();
+/// let mut txn = store.begin()?;
+/// txn.write(id, &[2; 4096])?;
+/// txn.commit()?;
+///
+/// let mut page = vec![0; 4096];
+/// assert!(before.read(id, &mut page)?);
+/// assert_eq!(page[0], 1);
+/// # Ok(()) }
+/// ```
+pub struct Snapshot {
+    core: Arc<Core>,
+    root: HeldRoot,
+    slot: SlotId,
+}
+
+impl Snapshot {
+    /// Pins the current version.
+    #[inline]
+    pub(crate) fn current(core: &Arc<Core>) -> Snapshot {
+        let guard = core.epoch.pin();
+        let root = HeldRoot::new(core.published.load(&guard).into());
+        // The guard is held from before the load until the slot is filled (invariant 6).
+        let slot = core.registry.take(root.pointer());
+        drop(guard);
+        Snapshot { core: core.clone(), root, slot }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        self.root.root()
+    }
+
+    /// The version that is pinned.
+    pub fn version(&self) -> Version {
+        self.root().version
+    }
+
+    /// The fingerprint of the version's contents. O(1).
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.root().fingerprint
+    }
+
+    /// The engine's own bytes, as the version's last `set_meta` left them.
+    pub fn meta(&self) -> &[u8] {
+        &self.root().meta
+    }
+
+    /// Page ids in use are below this.
+    pub fn page_count(&self) -> u64 {
+        self.root().page_count
+    }
+
+    /// Pages that hold bytes.
+    pub fn live_pages(&self) -> u64 {
+        self.root().live_pages
+    }
+
+    /// When the version was committed.
+    pub fn created_at(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.root().created_at_ms)
+    }
+
+    /// Bytes of a page.
+    pub fn page_size(&self) -> usize {
+        self.core.page_size()
+    }
+
+    /// A window through which pages are read in place. Some 10 ns; keep it short, see [`View`].
+    #[inline]
+    pub fn view(&self) -> View<'_> {
+        View { core: &self.core, root: self.root, _guard: self.core.epoch.pin() }
+    }
+
+    /// Copies a page to `buf`. `false`: the page holds nothing, and `buf` is untouched.
+    ///
+    /// # Errors
+    /// [`Error::WrongLength`] if `buf` isn't one page long, [`Error::PageOutOfRange`] beyond the page count,
+    /// [`Error::Corrupt`] or [`Error::Io`] if the page can't be had.
+    pub fn read(&self, id: PageId, buf: &mut [u8]) -> Result<bool> {
+        let expected = self.page_size();
+        if buf.len() != expected {
+            return Err(Error::WrongLength { expected, found: buf.len() });
+        }
+        let view = self.view();
+        let page = view.page(id)?;
+        if let Some(bytes) = page {
+            buf.copy_from_slice(bytes);
+        }
+        Ok(page.is_some())
+    }
+
+    /// The pages that differ between `older` and this snapshot, in ascending order: written ones as `true`, freed ones
+    /// as `false`. Costs in proportion to what differs.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] if `older` is of another store; [`Error::Corrupt`] or [`Error::Io`] if a part of the
+    /// page table can't be read.
+    pub fn diff(&self, older: &Snapshot) -> Result<Vec<(PageId, bool)>> {
+        if !Arc::ptr_eq(&self.core, &older.core) {
+            return Err(Error::InvalidOption {
+                option: "older",
+                value: format!("a snapshot of store {}", older.core.store_id()),
+                expected: format!("one of store {} is", self.core.store_id()),
+            });
+        }
+        let (first, second) = match self.version() < older.version() {
+            true => (self, older),
+            false => (older, self),
+        };
+        let is_swapped = self.version() < older.version();
+        let mut changes = Vec::new();
+        for_each_difference(&self.core.slab, first.root(), second.root(), &mut |id, old, new| {
+            let (old, new) = if is_swapped { (new, old) } else { (old, new) };
+            if old.location() != new.location() || old.is_page() != new.is_page() {
+                changes.push((id, new.is_page()));
+            }
+            Ok(())
+        })?;
+        Ok(changes)
+    }
+}
+
+impl Clone for Snapshot {
+    fn clone(&self) -> Self {
+        // The clone shares the slot: a pin never moves between slots (invariant 6).
+        self.core.registry.retain(self.slot);
+        Snapshot { core: self.core.clone(), root: self.root, slot: self.slot }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.core.registry.release(self.slot);
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("version", &self.version())
+            .field("page_count", &self.page_count())
+            .field("fingerprint", &self.fingerprint())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A short-lived window on one version that hands out pages in place.
+///
+/// A view is guarded by an epoch: while it is open, memory that any commit made dead since can't be freed. So take one
+/// for a lookup or a scan, and a [`Snapshot`] for anything longer. A view stays in its thread.
+pub struct View<'a> {
+    core: &'a Core,
+    root: HeldRoot,
+    _guard: Guard,
+}
+
+impl<'a> View<'a> {
+    /// A view of the current version, without a snapshot.
+    #[inline]
+    pub(crate) fn current(core: &'a Core) -> View<'a> {
+        let guard = core.epoch.pin();
+        // The guard was pinned before the load and lives as long as the view, which keeps the root.
+        let root = HeldRoot::new(core.published.load(&guard).into());
+        View { core, root, _guard: guard }
+    }
+
+    fn root(&self) -> &Root {
+        self.root.root()
+    }
+
+    /// The version that is seen.
+    pub fn version(&self) -> Version {
+        self.root().version
+    }
+
+    /// Page ids in use are below this.
+    pub fn page_count(&self) -> u64 {
+        self.root().page_count
+    }
+
+    /// The engine's own bytes.
+    pub fn meta(&self) -> &[u8] {
+        &self.root().meta
+    }
+
+    /// The page's bytes, where they lie; `None` if the page holds nothing. The first read of a page version since
+    /// opening verifies its checksum.
+    ///
+    /// # Errors
+    /// [`Error::PageOutOfRange`] beyond the page count, [`Error::Corrupt`] or [`Error::Io`] if the page can't be had.
+    #[inline]
+    pub fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
+        let root = self.root();
+        if id.0 >= root.page_count {
+            return Err(Error::PageOutOfRange { page: id, page_count: root.page_count });
+        }
+        let entry = lookup(&self.core.slab, root, id)?;
+        self.core.segments.page(id, entry)
+    }
+
+    pub(crate) fn entry(&self, id: PageId) -> Result<Entry> {
+        lookup(&self.core.slab, self.root(), id)
+    }
+}
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("version", &self.version()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,141 @@
+//! What a store counts, and how it looks from outside.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::id::{Fingerprint, Version};
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters that commits and checkpoints raise; relaxed, for people and not for decisions.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    batches: AtomicU64,
+    transactions: AtomicU64,
+    pages: AtomicU64,
+    refused: AtomicU64,
+    syncs: AtomicU64,
+    sync_nanos: AtomicU64,
+    checkpoints: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Counters {
+        Counters {
+            batches: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            sync_nanos: AtomicU64::new(0),
+            checkpoints: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn committed(&self, transactions: u64, pages: u64) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.transactions.fetch_add(transactions, Ordering::Relaxed);
+        self.pages.fetch_add(pages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self, transactions: u64) {
+        if transactions > 0 {
+            self.refused.fetch_add(transactions, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn synced(&self, took: Duration) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn checkpointed(&self) {
+        self.checkpoints.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fill(&self, stats: &mut Stats) {
+        stats.batches = self.batches.load(Ordering::Relaxed);
+        stats.transactions = self.transactions.load(Ordering::Relaxed);
+        stats.pages_written = self.pages.load(Ordering::Relaxed);
+        stats.transactions_refused = self.refused.load(Ordering::Relaxed);
+        stats.syncs = self.syncs.load(Ordering::Relaxed);
+        stats.sync_nanos = self.sync_nanos.load(Ordering::Relaxed);
+        stats.checkpoints = self.checkpoints.load(Ordering::Relaxed);
+    }
+}
+
+/// A store in numbers. Counters start at zero each time the store is opened.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// The current version.
+    pub version: Version,
+    /// The newest version known to be on the disk.
+    pub durable_version: Version,
+    /// The current version's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Page ids in use are below this.
+    pub page_count: u64,
+    /// Pages that hold bytes.
+    pub live_pages: u64,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of a segment file.
+    pub segment_bytes: u64,
+    /// Segments that stand ready for reuse.
+    pub free_segments: u64,
+    /// Bytes of pages and table nodes that the current version reaches.
+    pub live_bytes: u64,
+    /// Bytes of pages and table nodes that are not freed: live ones, and what older versions still see.
+    pub allocated_bytes: u64,
+    /// Snapshots, transactions and durable roots that pin a version.
+    pub pins: u64,
+    /// Batches committed (each is one version).
+    pub batches: u64,
+    /// Transactions committed.
+    pub transactions: u64,
+    /// Transactions refused for a conflict or another reason found at commit.
+    pub transactions_refused: u64,
+    /// Pages written by commits.
+    pub pages_written: u64,
+    /// Bytes of records, pages and nodes appended to segments.
+    pub appended_bytes: u64,
+    /// Bytes of zeros written ahead of the log into fresh segments.
+    pub prepared_bytes: u64,
+    /// Commits' syncs, and the time spent in them.
+    pub syncs: u64,
+    /// Nanoseconds spent in commits' syncs.
+    pub sync_nanos: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// Bytes of log since the last checkpoint.
+    pub log_bytes: u64,
+    /// Bytes of table nodes in memory.
+    pub table_memory_bytes: u64,
+    /// Bytes of memory that wait for open views.
+    pub limbo_bytes: u64,
+    /// Bytes of pages whose checksums were computed on reading.
+    pub verified_bytes: u64,
+    /// What opening the store found.
+    pub recovery: Recovery,
+}
+
+/// What opening a store found and did.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// The version of the checkpoint that opening started from.
+    pub checkpoint: Version,
+    /// Batches applied from the log.
+    pub batches: u64,
+    /// Bytes read from segments: records, and the pages of batches that nothing proved durable.
+    pub bytes_read: u64,
+    /// Bytes of such batches that were written and synced again.
+    pub bytes_rewritten: u64,
+    /// Whether the log ended in a batch that was not whole and was given up.
+    pub is_torn: bool,
+    /// Nanoseconds that opening took.
+    pub nanos: u64,
+}

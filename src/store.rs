@@ -1,0 +1,225 @@
+//! [`Store`]: the handle that everything begins with. It only wires the rooms together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::id::{StoreId, Version};
+use crate::maintain::Maintainer;
+use crate::open;
+use crate::options::{Isolation, Options};
+use crate::snapshot::{Snapshot, View};
+use crate::stats::{Recovery, Stats};
+use crate::storage::{FileStorage, MemoryStorage, Storage};
+use crate::sync::atomic::Ordering;
+use crate::txn::WriteTxn;
+
+/// A store of versioned pages: a directory, or memory. Clones are handles to the same store.
+///
+/// The store is closed when its last handle, snapshot and transaction is gone; [`Store::close`] tells whether that went well.
+///
+/// ```
+/// # fn main() -> vellum::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let dir = dir.path().join("store");
+/// use vellum::{Options, Store};
+/// let store = Store::open(&dir, Options::new().page_size(4096))?;
+/// let mut txn = store.begin()?;
+/// let id = txn.allocate()?;
+/// txn.write(id, &[42; 4096])?;
+/// let version = txn.commit()?;              // on the disk when this returns
+///
+/// let snapshot = store.snapshot();          // nanoseconds, never blocks
+/// let view = snapshot.view();
+/// assert_eq!(view.page(id)?.unwrap()[0], 42);   // in place, nothing copied
+/// assert_eq!(snapshot.version(), version);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    recovery: Recovery,
+    /// Dropped, and thereby joined, before the last checkpoint is written.
+    maintainer: Option<Maintainer>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, recovering it if it wasn't closed, or creates one there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotADirectory`], [`Error::ReadOnly`], [`Error::NotAStore`],
+    /// [`Error::NotFound`] (with `create(false)`), [`Error::PageSizeMismatch`], [`Error::InvalidOption`],
+    /// [`Error::Unsupported`] for a newer format, [`Error::Corrupt`] for damage, [`Error::Io`] and [`Error::Full`].
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store> {
+        options.check()?;
+        let storage = FileStorage::open(dir.as_ref(), options.creates())?;
+        Self::open_checked(Arc::new(storage), options)
+    }
+
+    /// A new store that lives in memory and is gone when dropped: the same code, with nothing on disk.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`].
+    pub fn in_memory(options: Options) -> Result<Store> {
+        Self::open_on(Arc::new(MemoryStorage::new()), options)
+    }
+
+    /// Opens or creates a store on a storage of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(storage: Arc<dyn Storage>, options: Options) -> Result<Store> {
+        options.check()?;
+        Self::open_checked(storage, options)
+    }
+
+    fn open_checked(storage: Arc<dyn Storage>, options: Options) -> Result<Store> {
+        let has_thread = options.has_thread();
+        let (core, recovery) = open::open(storage, options)?;
+        let core = Arc::new(core);
+        let maintainer = match has_thread {
+            true => Some(Maintainer::start(&core).map_err(|error| Error::io("start a thread for", core.path(), error))?),
+            false => None,
+        };
+        Ok(Store { inner: Arc::new(Inner { core, recovery, maintainer }) })
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
+    /// Begins a transaction under snapshot isolation.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the store takes no more writes.
+    pub fn begin(&self) -> Result<WriteTxn> {
+        self.begin_with(Isolation::Snapshot)
+    }
+
+    /// Begins a transaction under the given isolation.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub fn begin_with(&self, isolation: Isolation) -> Result<WriteTxn> {
+        self.core().check_poison()?;
+        Ok(WriteTxn::new(self.snapshot(), isolation))
+    }
+
+    /// Pins the current version. Never fails, never blocks.
+    #[inline]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::current(self.core())
+    }
+
+    /// A short-lived window on the current version, without a snapshot: the cheapest read there is.
+    #[inline]
+    pub fn view(&self) -> View<'_> {
+        View::current(self.core())
+    }
+
+    /// Makes every commit that others can see durable.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if a write or a sync failed, now or earlier.
+    pub fn sync(&self) -> Result<()> {
+        self.core().sync()
+    }
+
+    /// Writes a checkpoint and reclaims what can be reclaimed; for stores without a thread of their own.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Poisoned`], or what reading the page table gives.
+    pub fn maintain(&self) -> Result<()> {
+        self.core().maintain()
+    }
+
+    /// Makes everything durable and writes a checkpoint, so that the next opening has nothing to recover. The store's
+    /// files stay locked until the last snapshot and transaction is dropped too.
+    ///
+    /// # Errors
+    /// As [`Store::sync`]; what was acknowledged is safe in any case.
+    pub fn close(self) -> Result<()> {
+        self.core().sync()?;
+        self.core().write_checkpoint()
+    }
+
+    /// Bytes of a page.
+    pub fn page_size(&self) -> usize {
+        self.core().page_size()
+    }
+
+    /// The store's identity.
+    pub fn id(&self) -> StoreId {
+        self.core().store_id()
+    }
+
+    /// The current version.
+    pub fn version(&self) -> Version {
+        self.view().version()
+    }
+
+    /// What opening the store found.
+    pub fn recovery(&self) -> Recovery {
+        self.inner.recovery
+    }
+
+    /// The store in numbers.
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let mut stats = Stats { recovery: self.inner.recovery, ..Stats::default() };
+        core.counters.fill(&mut stats);
+        {
+            let log = core.log.lock();
+            let appender = &log.appender;
+            stats.appended_bytes = appender.appended_bytes();
+            stats.prepared_bytes = appender.prepared_bytes();
+            stats.free_segments = appender.pool_len() as u64;
+            for (number, _, _) in appender.files() {
+                let Some(segment) = core.segments.get(number) else { continue };
+                stats.segments += 1;
+                stats.live_bytes += segment.tip_live.load(Ordering::Relaxed);
+                stats.allocated_bytes += segment.allocated.load(Ordering::Relaxed);
+            }
+        }
+        let guard = core.epoch.pin();
+        let root = core.published.load(&guard);
+        stats.version = root.version;
+        stats.fingerprint = root.fingerprint;
+        stats.page_count = root.page_count;
+        stats.live_pages = root.live_pages;
+        stats.durable_version = Version(core.durable.load(Ordering::Acquire));
+        stats.page_size = core.segments.geometry().page_size();
+        stats.segment_bytes = core.segments.geometry().segment_bytes();
+        stats.pins = core.registry.live() as u64;
+        stats.log_bytes = stats.appended_bytes.saturating_sub(core.checkpointed_bytes.load(Ordering::Relaxed));
+        stats.table_memory_bytes = core.slab.resident_bytes();
+        stats.limbo_bytes = core.limbo_bytes();
+        stats.verified_bytes = core.segments.verified_bytes();
+        stats
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.maintainer = None;
+        // Best effort: everything acknowledged is durable already, and recovery does the rest. A poisoned store is
+        // left as it is.
+        if !std::thread::panicking() && self.core.check_poison().is_ok() {
+            let _ = self.core.write_checkpoint();
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.core().path())
+            .field("version", &self.version())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,18 @@
+//! The page table: a persistent radix tree from page ids to locations, one root for every version.
+//!
+//! - `node`: the words, entries and nodes that the tree is made of;
+//! - `slab`: where nodes live in memory, and the only place that turns a word into a reference;
+//! - `root`: what a version is: the top of its tree and its totals;
+//! - `lookup`: from a page id to its entry, and the walk over all pages in order;
+//! - `edit`: the path copy that makes the next version;
+//! - `diff`: the walk of two roots, for what differs and for what only one of them sees.
+
+pub(crate) mod diff;
+pub(crate) mod edit;
+pub(crate) mod lookup;
+pub(crate) mod node;
+pub(crate) mod root;
+pub(crate) mod slab;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! The end of versions: what no live version sees is freed, exactly once, and nothing else is.
+//!
+//! # The protocol: grace, then scan
+//! 1. A commit publishes version d and retires what d no longer reaches: each item has a birth b and is visible to the
+//!    versions in [b, d). It asks for a grace period.
+//! 2. When that has passed, every view that was pinned before the publish is gone, and every snapshot that was being
+//!    taken then stands in its registry slot. Only now are the slots scanned: they hold every version below d that can
+//!    ever be seen again (a slot is only filled at the current version, inside a guard: invariant 6).
+//! 3. An item is freed if no live version lies in [b, d). Otherwise it is forgotten: it is found again when the last
+//!    of those versions goes.
+//! 4. When a version s has gone from the slots, what only it saw is what the walk of two roots finds in s and not in
+//!    the next live version, born after the previous live one: a diff, no lists, no counts.
+//! 5. Freed items wait for one further grace period before their memory or their slots are used again (invariant 7).
+//!
+//! `settled` is the version up to which step 3 is done. It counts as live, whether or not anybody pins it: what died
+//! after it is judged later, by step 3, and by nobody else. That is why each item is freed exactly once (invariant 5).
+//!
+//! Called under the reclaimer's lock, by whoever commits or maintains; never by a reader.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::epoch::Epoch;
+use super::grace::Grace;
+use super::held::HeldRoot;
+use super::registry::Registry;
+use crate::id::Version;
+use crate::log::segment::Segments;
+use crate::table::diff;
+use crate::table::edit::Dead;
+use crate::table::root::Root;
+use crate::table::slab::{Slab, memory_size};
+
+/// What one commit retired.
+struct Retired {
+    version: Version,
+    /// The root that the commit published.
+    root: HeldRoot,
+    dead: Vec<Dead>,
+    ticket: u64,
+}
+
+/// Judged dead; waits for its further grace period.
+struct Released {
+    ticket: u64,
+    dead: Vec<Dead>,
+    roots: Vec<HeldRoot>,
+    bytes: u64,
+}
+
+/// See the head of this file.
+pub(crate) struct Reclaimer {
+    slab: Arc<Slab>,
+    segments: Arc<Segments>,
+    /// Versions up to `settled` that the last scan found in slots.
+    live: BTreeMap<Version, HeldRoot>,
+    settled: HeldRoot,
+    retired: VecDeque<Retired>,
+    released: VecDeque<Released>,
+    limbo_bytes: u64,
+    /// Items whose subtree couldn't be read: they stay allocated until the store is opened again.
+    leaks: u64,
+}
+
+/// The memory that the list entry of a dead item takes, beside the item itself.
+const ITEM_BYTES: u64 = size_of::<Dead>() as u64;
+
+fn limbo_size(dead: &[Dead]) -> u64 {
+    dead.iter()
+        .map(|item| match item {
+            Dead::Node { pointer, .. } => memory_size(pointer.is_leaf()) + ITEM_BYTES,
+            Dead::Page { .. } => ITEM_BYTES,
+        })
+        .sum::<u64>()
+        + size_of::<Root>() as u64
+}
+
+impl Reclaimer {
+    /// Starts with `settled` as the newest version; older live ones are found in the registry by the first scan if
+    /// they are given as `live`.
+    pub(crate) fn new(slab: Arc<Slab>, segments: Arc<Segments>, settled: HeldRoot, live: Vec<HeldRoot>) -> Reclaimer {
+        let live = live.into_iter().map(|root| (root.root().version, root)).collect();
+        Reclaimer {
+            slab,
+            segments,
+            live,
+            settled,
+            retired: VecDeque::new(),
+            released: VecDeque::new(),
+            limbo_bytes: 0,
+            leaks: 0,
+        }
+    }
+
+    /// Bytes of memory that wait for grace.
+    pub(crate) fn limbo_bytes(&self) -> u64 {
+        self.limbo_bytes
+    }
+
+    /// The oldest version that anybody may still read from, as of the last pass.
+    pub(crate) fn oldest_live(&self) -> Version {
+        self.live.keys().next().copied().unwrap_or(self.settled.root().version)
+    }
+
+    pub(crate) fn leaks(&self) -> u64 {
+        self.leaks
+    }
+
+    /// How many versions the last pass found pinned.
+    pub(crate) fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Batches that wait to be judged.
+    pub(crate) fn waiting(&self) -> usize {
+        self.retired.len() + self.released.len()
+    }
+
+    /// Step 1: takes over what the commit that published `root` replaced, under a ticket issued after the publish.
+    pub(crate) fn retire(&mut self, root: HeldRoot, dead: Vec<Dead>, ticket: u64) {
+        let version = root.root().version;
+        debug_assert!(self.retired.back().is_none_or(|last| last.version < version));
+        self.limbo_bytes += limbo_size(&dead);
+        self.retired.push_back(Retired { version, root, dead, ticket });
+    }
+
+    /// Steps 2 to 5, as far as grace periods have passed. Returns whether anything was freed or judged.
+    pub(crate) fn pass(&mut self, registry: &Registry<Root>, grace: &Grace, epoch: &Epoch) -> bool {
+        let passed = grace.passed();
+        let mut has_moved = self.free_released(passed);
+        let ready = self.retired.partition_point(|retired| retired.ticket <= passed);
+        let settles_at = match ready {
+            0 => self.settled,
+            _ => self.retired[ready - 1].root,
+        };
+        // The scan comes after the look at the grace periods; see step 2.
+        let mut now = BTreeMap::new();
+        registry.scan(|root| {
+            let held = HeldRoot::new(root);
+            let version = held.root().version;
+            if version <= settles_at.root().version {
+                now.insert(version, held);
+            }
+        });
+        let mut dead = Vec::new();
+        let mut roots = Vec::new();
+        self.drop_gone(&now, &mut dead, &mut roots);
+        self.judge(ready, settles_at, &now, &mut dead, &mut roots);
+        self.live = now;
+        if !dead.is_empty() || !roots.is_empty() {
+            has_moved = true;
+            let bytes = limbo_size(&dead);
+            self.limbo_bytes += bytes;
+            let guard = epoch.pin();
+            let ticket = grace.issue(&guard);
+            self.released.push_back(Released { ticket, dead, roots, bytes });
+        }
+        has_moved
+    }
+
+    /// Step 4: versions that were live and no longer are.
+    fn drop_gone(&mut self, now: &BTreeMap<Version, HeldRoot>, dead: &mut Vec<Dead>, roots: &mut Vec<HeldRoot>) {
+        let settled = self.settled.root().version;
+        let gone: Vec<Version> = self.live.keys().filter(|version| !now.contains_key(version)).copied().collect();
+        for version in gone {
+            let Some(root) = self.live.remove(&version) else { continue };
+            if version == settled {
+                // Still counted as live; its root goes with `judge`.
+                continue;
+            }
+            let previous = self.live.range(..version).next_back().map(|(version, _)| *version);
+            let next = self.live.range(version..).next().map_or(self.settled, |(_, root)| *root);
+            if diff::only_in(&self.slab, root.root(), previous, next.root(), dead).is_err() {
+                self.leaks += 1;
+            }
+            roots.push(root);
+        }
+    }
+
+    /// Step 3: the batches whose grace period has passed.
+    fn judge(
+        &mut self,
+        ready: usize,
+        settles_at: HeldRoot,
+        now: &BTreeMap<Version, HeldRoot>,
+        dead: &mut Vec<Dead>,
+        roots: &mut Vec<HeldRoot>,
+    ) {
+        for retired in self.retired.drain(..ready) {
+            self.limbo_bytes -= limbo_size(&retired.dead);
+            let is_visible = |item: &Dead| {
+                let last = now.range(..retired.version).next_back();
+                last.is_some_and(|(version, _)| *version >= item.birth())
+            };
+            dead.extend(retired.dead.into_iter().filter(|item| !is_visible(item)));
+            let before = std::mem::replace(&mut self.settled, retired.root);
+            if !now.contains_key(&before.root().version) {
+                roots.push(before);
+            }
+        }
+        debug_assert_eq!(self.settled.root().version, settles_at.root().version);
+    }
+
+    /// Step 5.
+    fn free_released(&mut self, passed: u64) -> bool {
+        let ready = self.released.partition_point(|released| released.ticket <= passed);
+        for released in self.released.drain(..ready) {
+            self.limbo_bytes -= released.bytes;
+            for item in released.dead {
+                match item {
+                    Dead::Page { location, .. } => {
+                        let (segment, _) = self.segments.geometry().split(location);
+                        self.segments.account_freed(segment, self.segments.geometry().page_bytes());
+                    }
+                    Dead::Node { pointer, .. } => {
+                        if let Some(address) = self.slab.head_of(pointer).disk() {
+                            let (segment, bytes) = self.segments.node_place(address, pointer.is_leaf());
+                            self.segments.account_freed(segment, bytes);
+                        }
+                        super::held::free_node(&self.slab, pointer);
+                    }
+                }
+            }
+            released.roots.into_iter().for_each(HeldRoot::free);
+        }
+        ready > 0
+    }
+
+    /// Frees everything but `current` itself, whose tree goes too: the store is being dropped and nobody reads any more.
+    pub(crate) fn free_all(&mut self, current: HeldRoot) {
+        let mut nodes = std::collections::HashSet::new();
+        let mut roots = BTreeMap::new();
+        let kept = self.live.values().copied().chain([self.settled, current]);
+        for root in kept.chain(self.retired.iter().map(|retired| retired.root)) {
+            self.slab.list_tree(&root.root().word, &mut nodes);
+            roots.insert(root.root().version, root);
+        }
+        for root in self.released.iter().flat_map(|released| &released.roots) {
+            roots.insert(root.root().version, *root);
+        }
+        let lists = self.retired.drain(..).map(|r| r.dead).chain(self.released.drain(..).map(|r| r.dead));
+        for item in lists.flatten() {
+            if let Dead::Node { pointer, .. } = item {
+                nodes.insert(pointer);
+            }
+        }
+        roots.remove(&current.root().version);
+        nodes.into_iter().for_each(|pointer| super::held::free_node(&self.slab, pointer));
+        roots.into_values().for_each(HeldRoot::free);
+        self.live.clear();
+    }
+}

@@ -1,0 +1,186 @@
+//! Who pins which version for longer than a guard.
+//!
+//! A pin is a slot that holds a pointer to the version's root. Taking one is a pop from a free list and a store,
+//! releasing it a store and a push: no lock, no search, whatever the number of live pins.
+//!
+//! # What the reclaimer relies on (invariant 6)
+//! - A slot is filled inside a guard that was pinned before the root was loaded. So when a grace period that began
+//!   after a publish has passed, every pin of an earlier version that will ever be is in its slot.
+//! - A pin never moves between slots: clones of a handle share its slot and count. So a scan that goes through the slots
+//!   once can't miss one that wanders behind it.
+//! - A slot is emptied with release and scanned with acquire: whatever the holder read happened before.
+//!
+//! The free list is a Treiber stack of slot indexes whose head carries a tag against ABA (Treiber, "Systems
+//! Programming: Coping with Parallelism", 1986). Slots lie in chunks of doubling size that are never freed before
+//! the registry is, so a stale `next` may be read but never misused.
+
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Slots of chunk 0; each later chunk has twice as many.
+const FIRST: usize = if cfg!(loom) { 2 } else { 64 };
+const CHUNKS: usize = 24;
+/// An index that no slot has: the end of the free list.
+const NONE: u32 = u32::MAX;
+
+/// The number of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SlotId(u32);
+
+struct Slot<T> {
+    payload: AtomicPtr<T>,
+    refs: AtomicU32,
+    next: AtomicU32,
+}
+
+/// See the head of this file.
+pub(crate) struct Registry<T> {
+    chunks: [OnceLock<Box<[Slot<T>]>>; CHUNKS],
+    /// Chunks that are in use; only ever grows, and only after its chunk is there.
+    grown: AtomicU32,
+    /// tag << 32 | index of the first free slot
+    free: AtomicU64,
+    live: AtomicU64,
+}
+
+fn place(index: u32) -> (usize, usize) {
+    let shifted = index as usize / FIRST + 1;
+    let chunk = (usize::BITS - 1 - shifted.leading_zeros()) as usize;
+    (chunk, index as usize - FIRST * ((1 << chunk) - 1))
+}
+
+fn first_index(chunk: usize) -> u32 {
+    u32::try_from(FIRST * ((1 << chunk) - 1)).expect("24 chunks are numbered by 32 bits")
+}
+
+impl<T> Registry<T> {
+    pub(crate) fn new() -> Registry<T> {
+        Registry {
+            chunks: [const { OnceLock::new() }; CHUNKS],
+            grown: AtomicU32::new(0),
+            free: AtomicU64::new(u64::from(NONE)),
+            live: AtomicU64::new(0),
+        }
+    }
+
+    fn slot(&self, index: u32) -> &Slot<T> {
+        let (chunk, offset) = place(index);
+        &self.chunks[chunk].get().expect("an index is only given out with its chunk")[offset]
+    }
+
+    /// Pins `payload`. The caller holds a guard from before it loaded the payload until this returns.
+    #[inline]
+    pub(crate) fn take(&self, payload: NonNull<T>) -> SlotId {
+        let index = loop {
+            if let Some(index) = self.pop() {
+                break index;
+            }
+            self.grow();
+        };
+        let slot = self.slot(index);
+        slot.refs.store(1, Ordering::Relaxed);
+        slot.payload.store(payload.as_ptr(), Ordering::Release);
+        self.live.fetch_add(1, Ordering::Relaxed);
+        SlotId(index)
+    }
+
+    /// Counts one more holder of the slot.
+    #[inline]
+    pub(crate) fn retain(&self, id: SlotId) {
+        let before = self.slot(id.0).refs.fetch_add(1, Ordering::Relaxed);
+        assert!(before < u32::MAX / 2, "too many clones of one snapshot");
+    }
+
+    /// Counts one holder less; the last one frees the slot. Returns whether it was the last.
+    #[inline]
+    pub(crate) fn release(&self, id: SlotId) -> bool {
+        let slot = self.slot(id.0);
+        if slot.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return false;
+        }
+        slot.payload.store(std::ptr::null_mut(), Ordering::Release);
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.push(id.0, id.0);
+        true
+    }
+
+    /// Calls `visit` with the payload of every occupied slot.
+    pub(crate) fn scan(&self, mut visit: impl FnMut(NonNull<T>)) {
+        for chunk in self.chunks.iter().take(self.grown.load(Ordering::Acquire) as usize) {
+            for slot in chunk.get().into_iter().flatten() {
+                if let Some(payload) = NonNull::new(slot.payload.load(Ordering::Acquire)) {
+                    visit(payload);
+                }
+            }
+        }
+    }
+
+    /// About how many slots are occupied.
+    pub(crate) fn live(&self) -> usize {
+        usize::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<u32> {
+        let mut head = self.free.load(Ordering::Acquire);
+        loop {
+            let index = u32::try_from(head & u64::from(u32::MAX)).unwrap_or(NONE);
+            if index == NONE {
+                return None;
+            }
+            let next = self.slot(index).next.load(Ordering::Relaxed);
+            let tagged = ((head >> 32).wrapping_add(1) << 32) | u64::from(next);
+            match self.free.compare_exchange_weak(head, tagged, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(index),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Puts a chain of free slots, linked from `first` to `last`, back.
+    #[inline]
+    fn push(&self, first: u32, last: u32) {
+        let mut head = self.free.load(Ordering::Relaxed);
+        loop {
+            let next = u32::try_from(head & u64::from(u32::MAX)).unwrap_or(NONE);
+            self.slot(last).next.store(next, Ordering::Relaxed);
+            let tagged = ((head >> 32).wrapping_add(1) << 32) | u64::from(first);
+            match self.free.compare_exchange_weak(head, tagged, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&self) {
+        let chunk = self.grown.load(Ordering::Acquire) as usize;
+        assert!(chunk < CHUNKS, "a billion snapshots are held at once");
+        let (first, len) = (first_index(chunk), FIRST << chunk);
+        let mut is_mine = false;
+        self.chunks[chunk].get_or_init(|| {
+            is_mine = true;
+            let slot = |next| Slot {
+                payload: AtomicPtr::new(std::ptr::null_mut()),
+                refs: AtomicU32::new(0),
+                next: AtomicU32::new(next),
+            };
+            (1u32..).take(len).map(|offset| slot(first + offset)).collect()
+        });
+        if is_mine {
+            self.grown.fetch_add(1, Ordering::AcqRel);
+            let last = first + u32::try_from(len - 1).expect("a chunk is numbered by 32 bits");
+            self.push(first, last);
+        } else {
+            crate::sync::thread::yield_now();
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Registry<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("live", &self.live()).finish_non_exhaustive()
+    }
+}

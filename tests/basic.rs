@@ -1,0 +1,54 @@
+//! First light: what a user does first works.
+
+use vellum::{Error, Options, PageId, Store};
+
+fn fill(byte: u8) -> Vec<u8> {
+    vec![byte; 4096]
+}
+
+fn exercise(store: &Store) {
+    let mut txn = store.begin().unwrap();
+    let ids: Vec<PageId> = (0..200).map(|_| txn.allocate().unwrap()).collect();
+    for id in &ids {
+        txn.write(*id, &fill(id.0 as u8)).unwrap();
+    }
+    txn.set_meta(b"root").unwrap();
+    txn.commit().unwrap();
+    let before = store.snapshot();
+    for round in 0..300u64 {
+        let mut txn = store.begin().unwrap();
+        txn.write(PageId(round % 200), &fill(100 + (round % 100) as u8)).unwrap();
+        txn.commit().unwrap();
+    }
+    let view = before.view();
+    for id in &ids {
+        assert_eq!(view.page(*id).unwrap().unwrap(), fill(id.0 as u8));
+    }
+    assert_eq!(view.meta(), b"root");
+    assert!(matches!(view.page(PageId(200)), Err(Error::PageOutOfRange { .. })));
+}
+
+#[test]
+fn memory_store_works() {
+    let store = Store::in_memory(Options::new()).unwrap();
+    exercise(&store);
+}
+
+#[test]
+fn disk_store_works_and_reopens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = Options::new().segment_size(1 << 20).checkpoint_bytes(1 << 20);
+    let store = Store::open(&path, options.clone()).unwrap();
+    exercise(&store);
+    let (version, fingerprint) = (store.version(), store.snapshot().fingerprint());
+    println!("{:#?}", store.stats());
+    drop(store);
+    for _ in 0..3 {
+        let store = Store::open(&path, options.clone()).unwrap();
+        assert_eq!((store.version(), store.snapshot().fingerprint()), (version, fingerprint));
+        println!("{:?}", store.recovery());
+        let view = store.view();
+        assert_eq!(view.page(PageId(199)).unwrap().unwrap(), fill(100 + 99));
+    }
+}
