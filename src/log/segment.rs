@@ -306,7 +306,7 @@ impl Segments {
         let (number, slot) = self.geometry.split(location);
         if let Some(mapping) = self.get(number).and_then(|segment| segment.mapping.get()) {
             let offset = usize::try_from(self.geometry.offset(slot)).expect("a 64-bit target");
-            mapping.will_read(offset, (pages as usize) * (self.geometry.page_size() as usize));
+            mapping.populate(offset, (pages as usize) * (self.geometry.page_size() as usize));
         }
     }
 

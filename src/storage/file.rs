@@ -1,210 +1,411 @@
-//! The storage trait over a directory.
-#![allow(unsafe_code)]
+//! The storage of a store on disk: the files of one directory.
+//!
+//! Durability rests on four calls and what Linux promises for them. A write is `pwritev` into the page cache;
+//! `fdatasync` makes a file's bytes durable, and its length as well, since without the length the bytes could not be
+//! found again; `fsync` of the directory makes names durable; `fsync` of its parent makes the directory itself durable.
+//! A failed sync is reported once and never repeated here: after one the kernel may hold the lost bytes for clean, and a
+//! second call would succeed without them (PostgreSQL's fsync lessons of 2018). That goes for EINTR too, which can hide
+//! the error of another page; so the syncs don't use std's, which repeat on EINTR.
+//!
+//! One handle at a time: the file `LOCK` in the directory is locked (flock) for the storage's life. Such a lock belongs
+//! to the open file and not to the process, so it also keeps a second handle of the same process out.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 
-use super::{Mapping, Storage, StorageFile};
+use super::mapping::beyond_end;
+use super::{Mapping, Storage, StorageFile, name};
 use crate::error::{Error, Result};
 
-/// The file whose lock tells that the directory is in use.
-const LOCK: &str = "LOCK";
-/// Most buffers that one pwritev takes (IOV_MAX).
-const BUFFERS_MAX: usize = 1024;
+/// What a new file's mode is before the user's umask.
+const NEW_FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 
-/// A directory, locked as long as the value lives.
+/// The files of a directory, locked against every other handle while it lives.
+///
+/// Files are reached through the directory's own handle, so neither a change of the working directory nor a renamed
+/// directory leads astray.
 #[derive(Debug)]
 pub struct FileStorage {
     dir: PathBuf,
     handle: File,
+    /// Held for its lock, which closing the file releases. The file itself stays: removing it would let one process
+    /// lock the removed file and another a new one.
     _lock: File,
 }
 
 impl FileStorage {
-    /// Opens and locks `dir`, creating it (but not its parents) if `create` says so.
+    /// Opens the directory `dir` and locks it. With `create`, a missing one is made, though not its parents.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::NotADirectory`], [`Error::ReadOnly`], [`Error::NotFound`] or [`Error::Io`].
+    /// [`Error::NotFound`] if there is no directory, or an empty one, and `create` doesn't ask for it;
+    /// [`Error::NotADirectory`] if the path leads to or through something else; [`Error::ReadOnly`] if nothing can be
+    /// written there; [`Error::Locked`] if another handle has it, here or in another process; [`Error::Io`] otherwise.
     pub fn open(dir: &Path, create: bool) -> Result<FileStorage> {
-        match fs::metadata(dir) {
-            Ok(found) if !found.is_dir() => return Err(Error::NotADirectory { path: dir.to_owned() }),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound && create => make_dir(dir)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        make_dir(dir, create)?;
+        let handle = File::open(dir).map_err(|source| Error::io("open", dir.to_owned(), source))?;
+        let lock = lock_dir(dir, &handle, create)?;
+        check_writable(dir, &handle)?;
+        let storage = FileStorage { dir: dir.to_owned(), handle, _lock: lock };
+        let files = storage.list().map_err(|source| Error::io("list", dir.to_owned(), source))?;
+        // An empty directory may be one that an earlier attempt made without living to sync it.
+        if files.is_empty() {
+            storage.sync_own_name()?;
+        }
+        Ok(storage)
+    }
+
+    /// Makes the directory's own name in its parent durable.
+    fn sync_own_name(&self) -> Result<()> {
+        let parent = match self.dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            // The root is in no directory.
+            None => return Ok(()),
+        };
+        let synced = match File::open(parent) {
+            Ok(parent) => rustix::fs::fsync(&parent),
+            // A parent that can be passed through but not read (mode 0711): everything on the file system, then.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => rustix::fs::syncfs(&self.handle),
+            Err(source) => return Err(Error::io("open", parent.to_owned(), source)),
+        };
+        synced.map_err(|source| Error::io("sync", parent.to_owned(), source.into()))
+    }
+}
+
+/// Sees to it that `dir` is a directory.
+fn make_dir(dir: &Path, create: bool) -> Result<()> {
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => return Err(Error::NotADirectory { path: dir.to_owned() }),
+        Err(source) if source.kind() == ErrorKind::NotADirectory => {
+            // Name the part of the path that is in the way.
+            let is_other = |path: &&Path| fs::metadata(path).is_ok_and(|found| !found.is_dir());
+            let path = dir.ancestors().find(is_other).unwrap_or(dir);
+            return Err(Error::NotADirectory { path: path.to_owned() });
+        }
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            return Err(Error::io("open", dir.to_owned(), source));
+        }
+        Err(_) if !create => return Err(Error::NotFound { dir: dir.to_owned() }),
+        Err(_) => {}
+    }
+    match fs::create_dir(dir) {
+        // Somebody else was faster: the lock decides whose it is.
+        Err(source) if source.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(source) if is_refused(&source) => {
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Err(Error::ReadOnly {
+                dir: parent.unwrap_or(Path::new(".")).to_owned(),
+                source: Arc::new(source),
+            })
+        }
+        made => made.map_err(|source| Error::io("create", dir.to_owned(), source)),
+    }
+}
+
+/// Locks the directory, or says who can't.
+fn lock_dir(dir: &Path, handle: &File, create: bool) -> Result<File> {
+    let path = || dir.join(name::LOCK);
+    let open = |flags| open_at(handle, name::LOCK, flags);
+    let lock = match open(OFlags::empty()) {
+        // A store that was copied file by file may lack its LOCK, but an empty directory holds no store: leave it so.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let files = list(handle).map_err(|source| Error::io("list", dir.to_owned(), source))?;
+            if files.is_empty() && !create {
                 return Err(Error::NotFound { dir: dir.to_owned() });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Error::NotADirectory { path: dir.to_owned() });
+            open(OFlags::CREATE)
+        }
+        opened => opened,
+    };
+    let lock = lock.map_err(|source| match source {
+        source if is_refused(&source) => Error::ReadOnly { dir: dir.to_owned(), source: Arc::new(source) },
+        source => Error::io("open", path(), source),
+    })?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(Error::io("lock", path(), source)),
+    }
+}
+
+/// Refuses a directory in which no file can be created, before anything is begun in it.
+fn check_writable(dir: &Path, handle: &File) -> Result<()> {
+    // A file that never gets a name asks the kernel exactly the question that creating one would, and leaves nothing.
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match retry_on_intr(|| rustix::fs::openat(handle, ".", flags, NEW_FILE_MODE)).map_err(io::Error::from) {
+        Err(source) if is_refused(&source) => {
+            Err(Error::ReadOnly { dir: dir.to_owned(), source: Arc::new(source) })
+        }
+        // Some file systems have no nameless files, and a full disk is not for us to judge: creating will tell.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether the system refuses to let this user write.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Opens a file of the directory for reading and writing.
+fn open_at(handle: &File, name: &str, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::RDWR | OFlags::CLOEXEC;
+    let opened: OwnedFd = retry_on_intr(|| rustix::fs::openat(handle, name, flags, NEW_FILE_MODE))?;
+    Ok(opened.into())
+}
+
+/// The names of all files but the lock's. Directories are left out: a mount point's `lost+found` is in nobody's way.
+fn list(handle: &File) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(handle)? {
+        let entry = entry?;
+        let file_type = match entry.file_type() {
+            // Not every file system says it in the listing.
+            FileType::Unknown => {
+                match rustix::fs::statat(handle, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                }
             }
-            Err(error) => return Err(Error::io("look at", dir.to_owned(), error)),
+            known => known,
+        };
+        let name = entry.file_name().to_string_lossy();
+        if file_type != FileType::Directory && name != name::LOCK {
+            names.push(name.into_owned());
         }
-        let lock_path = dir.join(LOCK);
-        if !create && !lock_path.exists() {
-            return Err(Error::NotFound { dir: dir.to_owned() });
-        }
-        if !lock_path.exists() {
-            refuse_foreign(dir)?;
-        }
-        let lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(|error| refused(dir, "open", lock_path.clone(), error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked { dir: dir.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", lock_path, error)),
-        }
-        let handle = File::open(dir).map_err(|error| Error::io("open", dir.to_owned(), error))?;
-        Ok(FileStorage { dir: dir.to_owned(), handle, _lock: lock })
     }
-
-    fn file(&self, name: &str, options: &mut OpenOptions) -> io::Result<File> {
-        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." || name == LOCK {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name"));
-        }
-        options.read(true).write(true).open(self.dir.join(name))
-    }
-}
-
-/// A directory with something in it and no lock file of ours is somebody else's: nothing is put there.
-fn refuse_foreign(dir: &Path) -> Result<()> {
-    let mut entries = fs::read_dir(dir).map_err(|error| Error::io("list", dir.to_owned(), error))?;
-    match entries.next() {
-        None => Ok(()),
-        Some(Ok(entry)) => {
-            let reason = format!("it holds {}", entry.file_name().display());
-            Err(Error::NotAStore { dir: dir.to_owned(), reason })
-        }
-        Some(Err(error)) => Err(Error::io("list", dir.to_owned(), error)),
-    }
-}
-
-fn refused(dir: &Path, operation: &'static str, file: PathBuf, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Error::ReadOnly { dir: dir.to_owned(), source: Arc::new(error) }
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::Full { needed: 0, file, source: Arc::new(error) }
-        }
-        _ => Error::io(operation, file, error),
-    }
-}
-
-fn make_dir(dir: &Path) -> Result<()> {
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir(dir).map_err(|error| refused(parent, "create", dir.to_owned(), error))?;
-    // The new directory's name is durable before anything in it is.
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(|error| Error::io("sync", parent.to_owned(), error))
+    Ok(names)
 }
 
 impl Storage for FileStorage {
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(DirFile(self.file(name, &mut OpenOptions::new())?)))
+        name::check(name)?;
+        let file = open_at(&self.handle, name, OFlags::empty())?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, format!("{name:?} is not a plain file")));
+        }
+        Ok(Arc::new(DiskFile { file }))
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-        let file = self.file(name, OpenOptions::new().create_new(true))?;
-        if len > 0
-            && let Err(error) = file.set_len(len)
-        {
-            // Nobody knows of the file yet; a leftover would only be in the way.
-            let _ = fs::remove_file(self.dir.join(name));
+        name::check(name)?;
+        let file = open_at(&self.handle, name, OFlags::CREATE | OFlags::EXCL)?;
+        if let Err(error) = file.set_len(len) {
+            // Creating failed as a whole: its own file must not stand in the way of the next attempt.
+            self.remove(name).ok();
             return Err(error);
         }
-        Ok(Arc::new(DirFile(file)))
+        Ok(Arc::new(DiskFile { file }))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name != LOCK {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        list(&self.handle)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.dir.join(name))
+        name::check(name)?;
+        Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()))?)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        Ok(rustix::fs::fsync(&self.handle)?)
     }
 
     fn path(&self, name: &str) -> PathBuf {
+        // Joining an empty name would add a separator at the end.
         if name.is_empty() { self.dir.clone() } else { self.dir.join(name) }
     }
 }
 
 /// One file of the directory.
 #[derive(Debug)]
-struct DirFile(File);
+struct DiskFile {
+    file: File,
+}
 
-impl StorageFile for DirFile {
+impl StorageFile for DiskFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::KEEP_SIZE, offset, len) {
-            // A file system without it can't promise room; a write then finds out.
+        // The kernel takes an empty range for an error.
+        if len == 0 {
+            return Ok(());
+        }
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, len)) {
+            // File systems that can't promise room: tmpfs of old, NFS before 4.2, some FUSE ones, ZFS.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        // Where the kernel would refuse to count so far (EINVAL), there are no bytes either.
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(beyond_end());
+        }
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset)
     }
 
-    fn write_all_at(&self, bufs: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
-        let mut owned: Vec<IoSlice<'_>> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
-        let mut rest = &mut owned[..];
+    fn write_all_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut offset = offset;
+        let mut bufs = bufs.to_vec();
+        let mut rest = bufs.as_mut_slice();
+        // Empty buffers at the front would make a write of nothing look like a disk that takes nothing.
         IoSlice::advance_slices(&mut rest, 0);
+        // Every turn writes at least a byte, is interrupted, or ends the loop. One call takes at most 1024 buffers and
+        // 2 GiB, so large writes take several turns.
         while !rest.is_empty() {
-            let batch = &rest[..rest.len().min(BUFFERS_MAX)];
-            match rustix::io::pwritev(&self.0, batch, offset) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    offset += written as u64;
-                    IoSlice::advance_slices(&mut rest, written);
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            let written = retry_on_intr(|| rustix::io::pwritev(&self.file, rest, offset))?;
+            if written == 0 {
+                return Err(ErrorKind::WriteZero.into());
             }
+            IoSlice::advance_slices(&mut rest, written);
+            offset = offset.checked_add(written as u64).ok_or(ErrorKind::FileTooLarge)?;
         }
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        Ok(rustix::fs::fdatasync(&self.file)?)
     }
 
     fn map(&self, len: usize) -> io::Result<Mapping> {
-        if (len as u64) > self.len()? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        Mapping::of_file(&self.file, len)
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    fn refused(dir: &Path, create: bool) -> Error {
+        FileStorage::open(dir, create).unwrap_err()
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_only_on_request_and_without_parents() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("store");
+        assert!(matches!(refused(&dir, false), Error::NotFound { dir: found } if found == dir));
+        assert!(!dir.exists());
+        assert!(matches!(refused(&dir.join("below"), true), Error::Io { operation: "create", .. }));
+        assert!(!dir.exists());
+        let storage = FileStorage::open(&dir, true).unwrap();
+        storage.create("a", 1).unwrap();
+        drop(storage);
+        let storage = FileStorage::open(&dir, false).unwrap();
+        assert_eq!(storage.list().unwrap(), ["a"]);
+        assert_eq!(storage.path(""), dir);
+    }
+
+    #[test]
+    fn an_empty_directory_holds_no_store_and_stays_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(refused(dir.path(), false), Error::NotFound { .. }));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        FileStorage::open(dir.path(), true).unwrap();
+    }
+
+    #[test]
+    fn a_store_without_its_lock_file_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        FileStorage::open(dir.path(), true).unwrap().create("a", 1).unwrap();
+        fs::remove_file(dir.path().join(name::LOCK)).unwrap();
+        assert_eq!(FileStorage::open(dir.path(), false).unwrap().list().unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn a_path_to_or_through_a_file_is_not_a_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        fs::write(&file, "not a store").unwrap();
+        for path in [file.clone(), file.join("store"), file.join("a/b")] {
+            for create in [false, true] {
+                let error = refused(&path, create);
+                assert!(matches!(&error, Error::NotADirectory { path } if *path == file), "{error}");
+            }
         }
-        // SAFETY: the file is only written by this store, under the rules told in `mapping`.
-        let map = unsafe { memmap2::MmapOptions::new().len(len).map(&self.0) }?;
-        let base = map.as_ptr();
-        // SAFETY: the mapping keeps its address as long as it lives.
-        Ok(unsafe { Mapping::new(base, len, true, Box::new(map)) })
+        assert_eq!(fs::read(&file).unwrap(), b"not a store");
+    }
+
+    #[test]
+    fn a_directory_is_locked_within_one_process_too() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("store");
+        let storage = FileStorage::open(&dir, true).unwrap();
+        for create in [false, true] {
+            assert!(matches!(refused(&dir, create), Error::Locked { dir: found } if found == dir));
+        }
+        // Another way to the same directory leads to the same lock.
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        assert!(matches!(refused(&link, true), Error::Locked { .. }));
+        drop(storage);
+        FileStorage::open(&link, false).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_read_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("store");
+        FileStorage::open(&dir, true).unwrap();
+        let set_mode =
+            |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(&dir, 0o555);
+        set_mode(parent.path(), 0o555);
+        if fs::write(dir.join("probe"), "").is_ok() {
+            fs::remove_file(dir.join("probe")).unwrap();
+            println!("not checked: root may write everywhere");
+        } else {
+            assert!(
+                matches!(refused(&dir, true), Error::ReadOnly { dir: found, .. } if found == dir),
+                "with a LOCK"
+            );
+            let fresh = parent.path().join("fresh");
+            assert!(matches!(refused(&fresh, true), Error::ReadOnly { dir, .. } if dir == parent.path()));
+            set_mode(&dir, 0o755);
+            fs::remove_file(dir.join(name::LOCK)).unwrap();
+            set_mode(&dir, 0o555);
+            assert!(
+                matches!(refused(&dir, true), Error::ReadOnly { dir: found, .. } if found == dir),
+                "without"
+            );
+        }
+        set_mode(parent.path(), 0o755);
+        set_mode(&dir, 0o755);
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_not_opened_and_directories_are_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FileStorage::open(dir.path(), true).unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
+        assert!(storage.list().unwrap().is_empty());
+        assert!(storage.open("lost+found").is_err());
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero")).unwrap();
+        assert_eq!(storage.open("zero").unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_file_that_cannot_get_its_length_is_not_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FileStorage::open(dir.path(), true).unwrap();
+        assert!(storage.create("a", u64::MAX).is_err());
+        assert!(storage.list().unwrap().is_empty());
+        storage.create("a", 1).unwrap();
     }
 }

@@ -15,11 +15,15 @@ use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod buffer;
+#[cfg(test)]
+mod contract;
 mod file;
 mod mapping;
 mod memory;
-//SIM#[cfg(feature = "sim")]
-//SIMpub mod sim;
+mod name;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use file::FileStorage;
 pub use mapping::Mapping;
