@@ -148,6 +148,11 @@ fn recover(
     let geometry = crate::log::geometry::Geometry::new(catalog.page_size, catalog.segment_slots);
     let segments = Arc::new(Segments::new(storage, catalog.store_id, geometry, options.verifies_always()));
     let mut files = BTreeMap::new();
+    let numbers_max = catalog.segments.len().saturating_mul(4).saturating_add(1024);
+    if let Some(record) = catalog.segments.iter().find(|record| record.number as usize > numbers_max) {
+        let path = segments.storage().path(NAMES[0]);
+        return Err(Error::corrupt(path, 0, "segment numbers without large gaps", record.number.to_string()));
+    }
     for record in &catalog.segments {
         let segment = segments.add(record.number, record.generation);
         segment.allocated.store(record.live_bytes, Ordering::Relaxed);
@@ -155,10 +160,12 @@ fn recover(
         files.insert(record.number, (record.generation, record.sequence));
     }
     let newest = catalog.roots.last().map_or(Version(0), |root| root.version);
-    let tail = read_tail(&segments, catalog.log, newest, &|number| files.contains_key(&number))?;
+    let number_max = files.keys().next_back().copied().unwrap_or(0).max(catalog.log.segment);
+    let tail = read_tail(&segments, catalog.log, newest, &|number| files.contains_key(&number), number_max)?;
     for (number, generation, sequence) in &tail.visited {
         files.insert(*number, (*generation, *sequence));
     }
+    segments.size_table(files.keys().next_back().map_or(0, |number| number.saturating_add(1)));
     let session = u64::try_from(random128() & u128::from(u64::MAX)).unwrap_or(0);
     let appender = Appender::new(segments.clone(), session, tail.position, files);
     let log = LogState { appender, truncations: std::collections::VecDeque::new(), unreclaimed: 0 };

@@ -8,9 +8,11 @@ use crossbeam_epoch::Guard;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::{Fingerprint, PageId, Version};
+use crate::log::segment::{SegmentTable, Segments};
+use crate::sync::Swapped;
 use crate::table::diff::for_each_difference;
-use crate::table::lookup::lookup;
-use crate::table::node::Entry;
+use crate::table::lookup::{lookup, quick_lookup};
+use crate::table::node::capacity;
 use crate::table::root::Root;
 use crate::version::held::HeldRoot;
 use crate::version::registry::SlotId;
@@ -104,7 +106,7 @@ impl Snapshot {
     /// A window through which pages are read in place. Some 10 ns; keep it short, see [`View`].
     #[inline]
     pub fn view(&self) -> View<'_> {
-        View { core: &self.core, root: self.root, _guard: self.core.epoch.pin() }
+        View::new(&self.core, self.root, self.core.epoch.pin())
     }
 
     /// Copies a page to `buf`. `false`: the page holds nothing, and `buf` is untouched.
@@ -186,7 +188,12 @@ impl std::fmt::Debug for Snapshot {
 /// for a lookup or a scan, and a [`Snapshot`] for anything longer. A view stays in its thread.
 pub struct View<'a> {
     core: &'a Core,
+    segments: &'a Segments,
     root: HeldRoot,
+    /// Page ids below this lie within the page count and within the tree.
+    covered: u64,
+    /// Taken after the root was published, so it has every segment that the version reaches.
+    table: Swapped<SegmentTable>,
     _guard: Guard,
 }
 
@@ -197,7 +204,14 @@ impl<'a> View<'a> {
         let guard = core.epoch.pin();
         // The guard was pinned before the load and lives as long as the view, which keeps the root.
         let root = HeldRoot::new(core.published.load(&guard).into());
-        View { core, root, _guard: guard }
+        View::new(core, root, guard)
+    }
+
+    #[inline]
+    fn new(core: &'a Core, root: HeldRoot, guard: Guard) -> View<'a> {
+        let (height, page_count) = (root.root().height, root.root().page_count);
+        let covered = if height == 0 { 0 } else { page_count.min(capacity(height)) };
+        View { core, segments: &core.segments, root, covered, table: core.segments.table(), _guard: guard }
     }
 
     fn root(&self) -> &Root {
@@ -224,18 +238,28 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// [`Error::PageOutOfRange`] beyond the page count, [`Error::Corrupt`] or [`Error::Io`] if the page can't be had.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a read is some 60 instructions; a call would cost half as many again")]
     pub fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
+        if id.0 < self.covered
+            && let Some(entry) = quick_lookup(self.root.root(), id)
+            && let Some(bytes) = self.segments.quick_page(&self.table, entry)
+        {
+            return Ok(Some(bytes));
+        }
+        self.page_slowly(id)
+    }
+
+    /// The rest: beyond the end, absent, not in memory, not verified yet.
+    #[cold]
+    #[inline(never)]
+    fn page_slowly(&self, id: PageId) -> Result<Option<&[u8]>> {
         let root = self.root();
         if id.0 >= root.page_count {
             return Err(Error::PageOutOfRange { page: id, page_count: root.page_count });
         }
         let entry = lookup(&self.core.slab, root, id)?;
-        self.core.segments.page(id, entry)
-    }
-
-    pub(crate) fn entry(&self, id: PageId) -> Result<Entry> {
-        lookup(&self.core.slab, self.root(), id)
+        self.segments.page(&self.table, id, entry)
     }
 }
 

@@ -89,3 +89,52 @@ impl Condvar {
         self.0.notify_all();
     }
 }
+
+/// A value that is read all the time and replaced now and then, without readers and writers waiting for each other.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(crate) struct Swap<T>(arc_swap::ArcSwap<T>);
+
+/// What [`Swap::load`] lends.
+#[cfg(not(loom))]
+pub(crate) type Swapped<T> = arc_swap::Guard<std::sync::Arc<T>>;
+
+#[cfg(not(loom))]
+impl<T> Swap<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Swap(arc_swap::ArcSwap::from_pointee(value))
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> Swapped<T> {
+        self.0.load()
+    }
+
+    pub(crate) fn store(&self, value: T) {
+        self.0.store(std::sync::Arc::new(value));
+    }
+}
+
+/// loom can't see into arc-swap and raises false alarms: a lock stands in for it.
+#[cfg(loom)]
+#[derive(Debug)]
+pub(crate) struct Swap<T>(Mutex<std::sync::Arc<T>>);
+
+/// What [`Swap::load`] lends.
+#[cfg(loom)]
+pub(crate) type Swapped<T> = std::sync::Arc<T>;
+
+#[cfg(loom)]
+impl<T> Swap<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Swap(Mutex::new(std::sync::Arc::new(value)))
+    }
+
+    pub(crate) fn load(&self) -> Swapped<T> {
+        self.0.lock().clone()
+    }
+
+    pub(crate) fn store(&self, value: T) {
+        *self.0.lock() = std::sync::Arc::new(value);
+    }
+}

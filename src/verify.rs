@@ -53,9 +53,10 @@ impl Snapshot {
         let mut meter = Meter::new("verify", Some(root.live_pages), observer);
         meter.report()?;
         let page_bytes = core.page_size() as u64;
+        let table = core.segments.table();
         let (mut fingerprint, mut pages, mut last) = (Fingerprint::EMPTY, 0, None);
         for_each_entry(&core.slab, root, PageId(0), &mut |id, entry| {
-            if core.segments.verified_page(id, entry)?.is_some() {
+            if core.segments.verified_page(&table, id, entry)?.is_some() {
                 fingerprint = fingerprint.plus(id, entry.short_checksum());
                 pages += 1;
                 last = Some(id);

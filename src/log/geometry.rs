@@ -8,17 +8,26 @@ use crate::table::node::NodeAddress;
 pub(crate) struct Geometry {
     page_bits: u32,
     slot_bits: u32,
+    /// Derived: the bits of a location that tell the slot, and the bytes of a page.
+    slot_mask: u32,
+    page_size: u32,
 }
 
 impl Geometry {
     /// `page_size` and `segment_slots` are powers of two (checked where they come from: options or catalog).
     pub(crate) fn new(page_size: u32, segment_slots: u32) -> Geometry {
         debug_assert!(page_size.is_power_of_two() && segment_slots.is_power_of_two());
-        Geometry { page_bits: page_size.trailing_zeros(), slot_bits: segment_slots.trailing_zeros() }
+        Geometry {
+            page_bits: page_size.trailing_zeros(),
+            slot_bits: segment_slots.trailing_zeros(),
+            slot_mask: segment_slots - 1,
+            page_size,
+        }
     }
 
+    #[inline]
     pub(crate) fn page_size(self) -> u32 {
-        1 << self.page_bits
+        self.page_size
     }
 
     pub(crate) fn page_bytes(self) -> u64 {
@@ -45,11 +54,11 @@ impl Geometry {
     /// The segment and the slot of a location.
     #[inline]
     pub(crate) fn split(self, location: Location) -> (u32, u32) {
-        let slot = location.0 & ((1 << self.slot_bits) - 1);
-        // Locations have 40 bits and at least 3 of them are the slot's, so a number beyond 32 bits is damage; it maps to
-        // a segment that never exists.
-        let segment = u32::try_from(location.0 >> self.slot_bits).unwrap_or(u32::MAX);
-        (segment, u32::try_from(slot).unwrap_or(u32::MAX))
+        // Locations have 40 bits. Where fewer than 8 of them are the slot's a number may not fit; it is then damage, and
+        // maps to a segment that never exists.
+        let segment = low32((location.0 >> self.slot_bits).min(u64::from(u32::MAX)));
+        // The mask leaves fewer than 32 bits.
+        (segment, low32(location.0) & self.slot_mask)
     }
 
     /// The byte offset of a slot in its segment's file.
@@ -71,4 +80,12 @@ impl Geometry {
         let segment = u32::try_from(bytes >> (self.page_bits + self.slot_bits)).unwrap_or(u32::MAX);
         (segment, bytes & (self.segment_bytes() - 1))
     }
+}
+
+/// The low half of a word.
+#[inline]
+fn low32(word: u64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "cutting is what it is for")]
+    let low = word as u32;
+    low
 }

@@ -73,10 +73,21 @@ struct Scan<'s> {
     tail: Tail,
     /// Parts of a batch whose last part has not been met yet.
     open: FoundBatch,
+    /// Segment numbers are handed out one after the other, so one far beyond the known ones is damage.
+    number_limit: u32,
 }
 
+/// How far beyond the known segments a log may have gone since the catalog was written.
+const NUMBERS_AHEAD: u32 = 1 << 20;
+
 /// Reads the log from `log` on, after `checkpoint` (the version that the catalog's last root holds).
-pub(crate) fn read_tail(segments: &Segments, log: LogPosition, checkpoint: Version, known: &dyn Fn(u32) -> bool) -> Result<Tail> {
+pub(crate) fn read_tail(
+    segments: &Segments,
+    log: LogPosition,
+    checkpoint: Version,
+    known: &dyn Fn(u32) -> bool,
+    number_max: u32,
+) -> Result<Tail> {
     let segment = segments.add(log.segment, log.generation);
     let header = segments.read_header(segment)?;
     if (header.generation, header.sequence) != (log.generation, log.sequence) {
@@ -106,7 +117,9 @@ pub(crate) fn read_tail(segments: &Segments, log: LogPosition, checkpoint: Versi
         is_torn: false,
     };
     let open = FoundBatch::default();
-    let mut scan = Scan { segments, position, last_version: checkpoint, durable: checkpoint, tail, open };
+    let number_limit = number_max.saturating_add(NUMBERS_AHEAD);
+    let (last_version, durable) = (checkpoint, checkpoint);
+    let mut scan = Scan { segments, position, last_version, durable, tail, open, number_limit };
     scan.follow(known)?;
     scan.prove()?;
     Ok(scan.tail)
@@ -207,6 +220,9 @@ impl Scan<'_> {
     }
 
     fn next_header(&self, number: u32) -> Result<Option<SegmentHeader>> {
+        if number >= self.number_limit {
+            return Ok(None);
+        }
         let segment = self.segments.add(number, 0);
         match self.segments.read_header(segment) {
             Ok(header) => Ok(Some(header)),

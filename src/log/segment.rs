@@ -1,8 +1,12 @@
 //! The segment files: opened and mapped when first needed, read in place, verified at first touch.
 //!
-//! Segments are found by number in an append-only array of chunks, so a reader gets from a location to its bytes
-//! with a few loads and no lock. A segment's object lives as long as the store; when its file is recycled the marks
-//! of what was verified are cleared (no reader can reach any of its slots then: invariants 4 and 8).
+//! What readers need of a segment is a [`Loaded`], found by number in a [`SegmentTable`]. The table is replaced whole when
+//! the log enters or leaves a segment; a view holds the table that it began with, and thereby every mapping that its
+//! version can reach. What writers and the reclaimer need is a [`Segment`], which lives as long as the store.
+//!
+//! The segment that the log is in is read from memory where this session has written it (`tail`), and from the file
+//! below that: what was just committed costs no page fault, and buffered commits can be gathered before they are
+//! handed to the system.
 
 use std::sync::OnceLock;
 use std::sync::Arc;
@@ -14,37 +18,49 @@ use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::{Flaw, node as node_format};
 use crate::id::{Location, PageId, StoreId};
 use crate::storage::{Mapping, Storage, StorageFile};
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Swap, Swapped};
 use crate::table::node::{Entry, NodeAddress};
 use crate::table::slab::{NodeImage, NodeSource};
 
 /// Chunk `k` holds `64 << k` segments, so 27 chunks number more than a `u32` can.
 const CHUNKS: usize = 27;
 
-/// One segment file.
+/// One segment file, for those who write and free.
 pub(crate) struct Segment {
     pub(crate) number: u32,
     /// How often the file was taken into use; 0 means never.
     generation: AtomicU32,
     file: OnceLock<Arc<dyn StorageFile>>,
-    mapping: OnceLock<Mapping>,
-    /// The header was checked since opening.
-    is_checked: AtomicBool,
-    /// One bit a slot: its page was verified since opening. Bits are only ever hints: bytes under a location don't change.
-    verified: OnceLock<Box<[AtomicU64]>>,
     /// Bytes of pages and nodes that are not freed yet, dead ones that an old version still sees included.
     pub(crate) allocated: AtomicU64,
     /// Bytes of pages and nodes that the tip reaches. Written under the commit lock.
     pub(crate) tip_live: AtomicU64,
 }
 
+/// One segment's bytes, for those who read.
+pub(crate) struct Loaded {
+    /// The file, mapped, its header checked; not there while everything is read from `tail`.
+    mapping: OnceLock<Mapping>,
+    /// Bytes from here on are read from `tail`; beyond the end if there is none.
+    tail_from: usize,
+    tail: Mapping,
+    /// One bit a slot: its page was verified since opening. Bits are only ever hints: bytes under a location don't change.
+    verified: Box<[AtomicU64]>,
+}
+
+/// The segments that readers find.
+#[derive(Default)]
+pub(crate) struct SegmentTable(Vec<OnceLock<Arc<Loaded>>>);
+
 /// All segments of a store.
 pub(crate) struct Segments {
     storage: Arc<dyn Storage>,
     store_id: StoreId,
     geometry: Geometry,
-    verify_always: AtomicBool,
+    verify_always: bool,
     chunks: [OnceLock<Box<[OnceLock<Segment>]>>; CHUNKS],
+    table: Swap<SegmentTable>,
     /// Bytes of pages whose checksums were computed, since opening.
     verified_bytes: AtomicU64,
 }
@@ -79,8 +95,9 @@ impl Segments {
             storage,
             store_id,
             geometry,
-            verify_always: AtomicBool::new(verify_always),
+            verify_always,
             chunks: [const { OnceLock::new() }; CHUNKS],
+            table: Swap::new(SegmentTable::default()),
             verified_bytes: AtomicU64::new(0),
         }
     }
@@ -101,10 +118,6 @@ impl Segments {
         self.verified_bytes.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_verify_always(&self, always: bool) {
-        self.verify_always.store(always, Ordering::Relaxed);
-    }
-
     /// The segment of that number, if the store knows it.
     #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&Segment> {
@@ -121,9 +134,6 @@ impl Segments {
             number,
             generation: AtomicU32::new(generation),
             file: OnceLock::new(),
-            mapping: OnceLock::new(),
-            is_checked: AtomicBool::new(false),
-            verified: OnceLock::new(),
             allocated: AtomicU64::new(0),
             tip_live: AtomicU64::new(0),
         })
@@ -194,50 +204,100 @@ impl Segments {
         Ok(header)
     }
 
-    /// Takes note that the segment's file is now in use under `generation`, header written by this process.
+    /// Lets readers find segments below `len`; to be called before the store is read from.
+    pub(crate) fn size_table(&self, len: u32) {
+        let mut entries = self.table.load().0.clone();
+        entries.resize_with((len as usize).max(entries.len()), OnceLock::new);
+        self.table.store(SegmentTable(entries));
+    }
+
+    /// Takes note that the segment's file is now in use under `generation`. Nobody can reach any of its former slots.
     pub(crate) fn begin_generation(&self, segment: &Segment, generation: u32) {
-        if let Some(verified) = segment.verified.get() {
-            for bits in verified {
-                bits.store(0, Ordering::Relaxed);
-            }
-        }
         segment.generation.store(generation, Ordering::Relaxed);
-        segment.is_checked.store(true, Ordering::Release);
+        self.replace(segment.number, None);
+    }
+
+    /// Lets readers find the slots of a segment from `from` on in `tail`, and those below in the file. To be called
+    /// before any of those slots is published.
+    pub(crate) fn read_from_tail(&self, number: u32, from: u32, tail: Mapping) {
+        self.replace(number, Some(Arc::new(self.unmapped(Some((from, tail))))));
+    }
+
+    /// Lets readers find all of a segment in its file again, which now holds all of it.
+    pub(crate) fn read_from_file(&self, number: u32) {
+        self.replace(number, None);
+    }
+
+    /// Replaces one entry of the table; views that are open keep theirs. Called by one thread at a time.
+    fn replace(&self, number: u32, loaded: Option<Arc<Loaded>>) {
+        let before = self.table.load();
+        let len = before.0.len().max(number as usize + 1);
+        let mut entries: Vec<OnceLock<Arc<Loaded>>> = before.0.clone();
+        entries.resize_with(len, OnceLock::new);
+        entries[number as usize] = loaded.map_or_else(OnceLock::new, OnceLock::from);
+        self.table.store(SegmentTable(entries));
+    }
+
+    fn unmapped(&self, tail: Option<(u32, Mapping)>) -> Loaded {
+        let words = self.geometry.segment_slots().div_ceil(64);
+        let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let (tail_from, tail) = match tail {
+            Some((slot, tail)) => (usize_of(self.geometry.offset(slot)), tail),
+            None => (usize::MAX, Mapping::empty()),
+        };
+        Loaded { mapping: OnceLock::new(), tail_from, tail, verified }
+    }
+
+    /// The table as it is now. Whoever holds it can read every page that is published by now.
+    #[inline]
+    pub(crate) fn table(&self) -> Swapped<SegmentTable> {
+        self.table.load()
     }
 
     pub(crate) fn generation(&self, segment: &Segment) -> u32 {
         segment.generation.load(Ordering::Relaxed)
     }
 
-    /// The whole segment, mapped, its header checked.
+    /// The entry of a segment, made if this is its first use.
     #[inline]
-    fn mapping<'a>(&self, segment: &'a Segment) -> Result<&'a Mapping> {
-        if let (Some(mapping), true) = (segment.mapping.get(), segment.is_checked.load(Ordering::Acquire)) {
-            return Ok(mapping);
+    fn loaded<'a>(&self, table: &'a SegmentTable, number: u32) -> Result<&'a Loaded> {
+        match table.0.get(number as usize).and_then(OnceLock::get) {
+            Some(loaded) => Ok(loaded),
+            None => self.load(table, number),
         }
-        self.map(segment)
     }
 
     #[cold]
-    fn map<'a>(&self, segment: &'a Segment) -> Result<&'a Mapping> {
-        if !segment.is_checked.load(Ordering::Acquire) {
-            let header = self.read_header(segment)?;
-            let generation = segment.generation.load(Ordering::Relaxed);
-            if header.generation != generation {
-                let expected = format!("generation {generation}");
-                return Err(Error::corrupt(self.path(segment.number), 28, expected, header.generation.to_string()));
-            }
-            segment.is_checked.store(true, Ordering::Release);
+    fn load<'a>(&self, table: &'a SegmentTable, number: u32) -> Result<&'a Loaded> {
+        self.segment_of(number)?;
+        match table.0.get(number as usize) {
+            Some(entry) => Ok(entry.get_or_init(|| Arc::new(self.unmapped(None)))),
+            None => Err(Error::corrupt(self.path(number), 0, "a segment in use", "one that was never used")),
         }
-        if let Some(mapping) = segment.mapping.get() {
-            return Ok(mapping);
+    }
+
+    /// The segment's file, mapped, its header checked.
+    #[inline]
+    fn mapping<'a>(&self, loaded: &'a Loaded, number: u32) -> Result<&'a Mapping> {
+        match loaded.mapping.get() {
+            Some(mapping) => Ok(mapping),
+            None => self.map(loaded, number),
         }
-        let len = usize::try_from(self.geometry.segment_bytes()).expect("a 64-bit target");
-        let mapping = self
-            .file(segment)?
-            .map(len)
-            .map_err(|error| Error::io("map", self.path(segment.number), error))?;
-        Ok(segment.mapping.get_or_init(|| mapping))
+    }
+
+    #[cold]
+    fn map<'a>(&self, loaded: &'a Loaded, number: u32) -> Result<&'a Mapping> {
+        let segment = self.segment_of(number)?;
+        let header = self.read_header(segment)?;
+        let generation = segment.generation.load(Ordering::Relaxed);
+        if header.generation != generation {
+            let expected = format!("generation {generation}");
+            return Err(Error::corrupt(self.path(number), 28, expected, header.generation.to_string()));
+        }
+        let len = usize_of(self.geometry.segment_bytes());
+        let mapped = self.file(segment)?.map(len);
+        let mapping = mapped.map_err(|error| Error::io("map", self.path(number), error))?;
+        Ok(loaded.mapping.get_or_init(|| mapping))
     }
 
     fn segment_of(&self, number: u32) -> Result<&Segment> {
@@ -245,36 +305,63 @@ impl Segments {
             .ok_or_else(|| Error::corrupt(self.path(number), 0, "a segment of this store", "none of that number"))
     }
 
-    /// The bytes at `location`, unverified.
+    /// `len` bytes at byte `start` of a segment, unverified.
     #[inline]
-    fn slot_bytes(&self, location: Location) -> Result<(&Segment, u32, &[u8])> {
-        let (number, slot) = self.geometry.split(location);
-        let segment = self.segment_of(number)?;
-        let mapping = self.mapping(segment)?;
-        let offset = usize::try_from(self.geometry.offset(slot)).expect("a 64-bit target");
-        match mapping.slice(offset, self.geometry.page_size() as usize) {
-            Some(bytes) => Ok((segment, slot, bytes)),
-            None => Err(Error::corrupt(self.path(number), offset as u64, "a page", "the end of the segment")),
+    fn bytes<'a>(&self, loaded: &'a Loaded, number: u32, start: usize, len: usize) -> Result<&'a [u8]> {
+        let mapping = if start < loaded.tail_from { self.mapping(loaded, number)? } else { &loaded.tail };
+        match mapping.slice(start, len) {
+            Some(bytes) => Ok(bytes),
+            None => Err(self.beyond(number, start)),
         }
+    }
+
+    #[cold]
+    fn beyond(&self, number: u32, start: usize) -> Error {
+        Error::corrupt(self.path(number), start as u64, "a page or node", "the end of the segment")
     }
 
     /// The page of `id` where `entry` says that it lies. Its checksum is verified unless that was done since opening.
     #[inline]
-    pub(crate) fn page(&self, id: PageId, entry: Entry) -> Result<Option<&[u8]>> {
+    pub(crate) fn page<'a>(&self, table: &'a SegmentTable, id: PageId, entry: Entry) -> Result<Option<&'a [u8]>> {
         let Some(location) = entry.location() else { return Ok(None) };
-        let (segment, slot, bytes) = self.slot_bytes(location)?;
-        let verified = segment.verified.get_or_init(|| self.fresh_marks());
-        let (index, bit) = ((slot / 64) as usize, 1u64 << (slot % 64));
-        if verified[index].load(Ordering::Relaxed) & bit == 0 || self.verify_always.load(Ordering::Relaxed) {
+        let (number, slot) = self.geometry.split(location);
+        let loaded = self.loaded(table, number)?;
+        let start = usize_of(self.geometry.offset(slot));
+        let bytes = self.bytes(loaded, number, start, self.geometry.page_size() as usize)?;
+        let is_verified = match loaded.verified.get((slot / 64) as usize) {
+            Some(bits) => bits.load(Ordering::Relaxed) & (1 << (slot % 64)) != 0,
+            None => false,
+        };
+        if !is_verified {
             self.verify(id, entry, location, bytes)?;
-            verified[index].fetch_or(bit, Ordering::Relaxed);
+            self.mark_verified(loaded, slot);
         }
         Ok(Some(bytes))
     }
 
-    fn fresh_marks(&self) -> Box<[AtomicU64]> {
-        let words = self.geometry.segment_slots().div_ceil(64);
-        (0..words).map(|_| AtomicU64::new(0)).collect()
+    /// The page at `location` if it was verified before and can be had without thinking. A tombstone's location lies in no
+    /// segment, and an absent entry's in a slot that is never marked as verified, so neither needs a test of its own.
+    #[inline]
+    pub(crate) fn quick_page<'a>(&self, table: &'a SegmentTable, entry: Entry) -> Option<&'a [u8]> {
+        let (number, slot) = self.geometry.split(entry.raw_location());
+        let loaded = table.0.get(number as usize)?.get()?;
+        let bits = loaded.verified.get((slot / 64) as usize)?.load(Ordering::Relaxed);
+        if bits & (1 << (slot % 64)) == 0 {
+            return None;
+        }
+        let start = usize_of(self.geometry.offset(slot));
+        let mapping = if start < loaded.tail_from { loaded.mapping.get()? } else { &loaded.tail };
+        mapping.slice(start, self.geometry.page_size() as usize)
+    }
+
+    /// Remembers that a slot's page was verified, unless every read is to verify.
+    #[cold]
+    fn mark_verified(&self, loaded: &Loaded, slot: u32) {
+        if let Some(bits) = loaded.verified.get((slot / 64) as usize)
+            && !self.verify_always
+        {
+            bits.fetch_or(1 << (slot % 64), Ordering::Relaxed);
+        }
     }
 
     #[cold]
@@ -294,18 +381,26 @@ impl Segments {
     }
 
     /// The page of `id`, verified now whatever was verified before, with its full checksum.
-    pub(crate) fn verified_page(&self, id: PageId, entry: Entry) -> Result<Option<(&[u8], PageChecksum)>> {
+    pub(crate) fn verified_page<'a>(
+        &self,
+        table: &'a SegmentTable,
+        id: PageId,
+        entry: Entry,
+    ) -> Result<Option<(&'a [u8], PageChecksum)>> {
         let Some(location) = entry.location() else { return Ok(None) };
-        let (_, _, bytes) = self.slot_bytes(location)?;
+        let (number, slot) = self.geometry.split(location);
+        let loaded = self.loaded(table, number)?;
+        let bytes = self.bytes(loaded, number, usize_of(self.geometry.offset(slot)), self.geometry.page_size() as usize)?;
         let checksum = self.verify(id, entry, location, bytes)?;
         Ok(Some((bytes, checksum)))
     }
 
-    /// Tells the system that these bytes are about to be read one after the other.
-    pub(crate) fn will_read(&self, location: Location, pages: u32) {
+    /// Brings the bytes of `pages` pages from `location` on into memory at once, before they are read one by one.
+    pub(crate) fn populate(&self, table: &SegmentTable, location: Location, pages: u32) {
         let (number, slot) = self.geometry.split(location);
-        if let Some(mapping) = self.get(number).and_then(|segment| segment.mapping.get()) {
-            let offset = usize::try_from(self.geometry.offset(slot)).expect("a 64-bit target");
+        let Ok(loaded) = self.loaded(table, number) else { return };
+        if let Some(mapping) = loaded.mapping.get() {
+            let offset = usize_of(self.geometry.offset(slot));
             mapping.populate(offset, (pages as usize) * (self.geometry.page_size() as usize));
         }
     }
@@ -350,15 +445,18 @@ impl Segments {
 impl NodeSource for Arc<Segments> {
     fn read_node(&self, address: NodeAddress, level: u32) -> Result<NodeImage> {
         let (number, offset) = self.geometry.split_node(address);
-        let segment = self.segment_of(number)?;
-        let mapping = self.mapping(segment)?;
-        let start = usize::try_from(offset).expect("a 64-bit target");
-        let bytes = mapping.slice(start, node_format::disk_size(level == 0)).ok_or_else(|| {
-            Error::corrupt(self.path(number), offset, "a table node", "the end of the segment")
-        })?;
+        let table = self.table();
+        let loaded = self.loaded(&table, number)?;
+        let bytes = self.bytes(loaded, number, usize_of(offset), node_format::disk_size(level == 0))?;
         node_format::decode(bytes, address, level)
             .map_err(|flaw: Flaw| flaw.into_error(self.path(number), offset))
     }
+}
+
+/// A byte offset within a segment; the crate only builds for 64-bit targets, where nothing is lost.
+#[inline]
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// An error of the system, told apart: a full disk is one that the user can mend.

@@ -46,14 +46,19 @@ impl Mapping {
         Mapping { base, len, owner }
     }
 
+    /// A mapping of no bytes.
+    pub(crate) fn empty() -> Mapping {
+        // SAFETY: no bytes, hence nothing to keep alive or to leave alone.
+        unsafe { Mapping::new(NonNull::dangling(), 0, Box::new(())) }
+    }
+
     /// Maps the first `len` bytes of `file`; `UnexpectedEof` if it is shorter.
     pub(super) fn of_file(file: &File, len: usize) -> io::Result<Mapping> {
         if len as u64 > file.metadata()?.len() {
             return Err(beyond_end());
         }
         if len == 0 {
-            // SAFETY: no bytes, hence nothing to keep alive or to leave alone.
-            return Ok(unsafe { Mapping::new(NonNull::dangling(), 0, Box::new(())) });
+            return Ok(Mapping::empty());
         }
         // SAFETY: the file is long enough, and its length is set once (the contract of the storage trait); a reader's
         // bytes are not written while it looks (the head of this file).

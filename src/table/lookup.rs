@@ -22,6 +22,12 @@ pub(crate) fn lookup(slab: &Slab, root: &Root, id: PageId) -> Result<Entry> {
     Ok(slab.leaf(word)?.map_or(Entry::ABSENT, |leaf| leaf.entries[index_at(0, id.0)]))
 }
 
+/// The entry of page `id`, which the tree of `root` covers, if that takes no reading of nodes and no thinking.
+#[inline]
+pub(crate) fn quick_lookup(root: &Root, id: PageId) -> Option<Entry> {
+    Slab::resident_entry(&root.word, root.height, id.0).copied()
+}
+
 /// Calls `visit` with every entry that isn't absent, tombstones included, from page `from` on, in ascending order.
 /// `visit` ends the walk by returning `Ok(false)`.
 pub(crate) fn for_each_entry(

@@ -33,9 +33,11 @@ pub(crate) fn height_for(page_count: u64) -> u32 {
 }
 
 /// Which child of a node at `level` (a leaf is level 0) leads to page `id`.
+#[inline]
 pub(crate) fn index_at(level: u32, id: u64) -> usize {
     let index = (id >> (level * FANOUT_BITS)) & (FANOUT as u64 - 1);
-    usize::try_from(index).expect("an index is below FANOUT")
+    // An index is below FANOUT, so nothing is ever replaced by 0.
+    usize::try_from(index).unwrap_or(0)
 }
 
 /// Where a node lies on disk: its byte address in the segments' common address space, in units of 16 bytes. Never 0.
@@ -82,9 +84,17 @@ impl Entry {
     }
 
     /// Where the page's bytes lie, if it has any.
+    #[inline]
     pub(crate) fn location(self) -> Option<Location> {
-        let location = Location(self.low & ((1 << PACKED_BITS) - 1));
-        (self != Entry::ABSENT && location != Location::TOMBSTONE).then_some(location)
+        let location = self.raw_location();
+        // Location 0 is the header of segment 0, so an absent entry needs no test of its own.
+        (location.0 != 0 && location != Location::TOMBSTONE).then_some(location)
+    }
+
+    /// The bits of the location, whatever they stand for.
+    #[inline]
+    pub(crate) fn raw_location(self) -> Location {
+        Location(self.low & ((1 << PACKED_BITS) - 1))
     }
 
     pub(crate) fn is_page(self) -> bool {
@@ -97,7 +107,8 @@ impl Entry {
     }
 }
 
-/// A pointer-sized link to a child: nothing, a node in memory (bit 1 set: a leaf), or a node on disk (bit 0 set).
+/// A pointer-sized link to a child: a node in memory (bit 1 set: a leaf), or, with bit 0 set, a node on disk or (address
+/// 0) nothing. So one test of bit 0 tells a lookup whether it can go on.
 #[derive(Debug)]
 pub(crate) struct Word(AtomicPtr<u8>);
 
@@ -129,7 +140,22 @@ impl NodePointer {
         self.0.addr() & LEAF != 0
     }
 
+    /// The inner node's address.
+    #[inline]
+    pub(super) fn inner(self) -> *mut Inner {
+        debug_assert!(!self.is_leaf());
+        self.0.cast()
+    }
+
+    /// The leaf's address; one subtraction, which folds into the access that follows.
+    #[inline]
+    pub(super) fn untagged_leaf(self) -> *mut Leaf {
+        debug_assert!(self.is_leaf());
+        self.0.wrapping_byte_sub(LEAF).cast()
+    }
+
     /// The address without its tag.
+    #[inline]
     pub(super) fn untagged(self) -> *mut u8 {
         self.0.map_addr(|address| address & !LEAF)
     }
@@ -142,7 +168,7 @@ impl Word {
 
     fn pack(link: Link) -> *mut u8 {
         match link {
-            Link::None => std::ptr::null_mut(),
+            Link::None => std::ptr::without_provenance_mut(DISK),
             Link::Memory(pointer) => pointer.0,
             Link::Disk(address) => {
                 let address = usize::try_from(address.0).expect("a 64-bit target");
@@ -151,16 +177,22 @@ impl Word {
         }
     }
 
+    #[inline]
     pub(crate) fn link(&self) -> Link {
         // Acquire pairs with the release of `replace`: a node that was read in is seen whole.
         let raw = self.0.load(Ordering::Acquire);
-        if raw.is_null() {
-            Link::None
-        } else if raw.addr() & DISK != 0 {
-            Link::Disk(NodeAddress((raw.addr() >> 1) as u64))
-        } else {
-            Link::Memory(NodePointer(raw))
+        match raw.addr() {
+            DISK => Link::None,
+            address if address & DISK != 0 => Link::Disk(NodeAddress((address >> 1) as u64)),
+            _ => Link::Memory(NodePointer(raw)),
         }
+    }
+
+    /// The node that the word leads to, if it is in memory: the quick half of [`Word::link`].
+    #[inline]
+    pub(super) fn resident(&self) -> Option<NodePointer> {
+        let raw = self.0.load(Ordering::Acquire);
+        (raw.addr() & DISK == 0).then_some(NodePointer(raw))
     }
 
     /// Sets the word of a node that nobody else sees yet.

@@ -83,7 +83,7 @@ impl Slab {
     }
 
     /// The child that `word` of a node at `level + 1` (or of a root) leads to, read in if it is on disk.
-    #[inline]
+    #[cold]
     fn pointer(&self, word: &Word, level: u32) -> Result<Option<NodePointer>> {
         match word.link() {
             Link::Memory(pointer) => Ok(Some(pointer)),
@@ -95,14 +95,42 @@ impl Slab {
     #[inline]
     pub(crate) fn inner<'a>(&self, word: &'a Word, level: u32) -> Result<Option<&'a Inner>> {
         debug_assert!(level > 0);
+        let found = match word.resident() {
+            Some(pointer) => Some(pointer),
+            None => self.pointer(word, level)?,
+        };
         // SAFETY: lending, as argued at the head of this file; words above level 0 lead to inner nodes.
-        Ok(self.pointer(word, level)?.map(|pointer| unsafe { lend_inner(pointer) }))
+        Ok(found.map(|pointer| unsafe { lend_inner(pointer) }))
     }
 
     #[inline]
     pub(crate) fn leaf<'a>(&self, word: &'a Word) -> Result<Option<&'a Leaf>> {
+        let found = match word.resident() {
+            Some(pointer) => Some(pointer),
+            None => self.pointer(word, 0)?,
+        };
         // SAFETY: lending, as argued at the head of this file; words to level 0 lead to leaves.
-        Ok(self.pointer(word, 0)?.map(|pointer| unsafe { lend_leaf(pointer) }))
+        Ok(found.map(|pointer| unsafe { lend_leaf(pointer) }))
+    }
+
+    /// The low word of page `id`'s entry in a tree of `height` levels that covers it, if all nodes on the way are in
+    /// memory. Unrolled for the usual heights, because a read should cost few instructions: only then do the memory
+    /// accesses of several reads overlap.
+    #[inline]
+    pub(super) fn resident_entry(word: &Word, height: u32, id: u64) -> Option<&Entry> {
+        let index = |level: u32| super::node::index_at(level, id);
+        // SAFETY (all three below): lending, as argued at the head of this file: each word is borrowed from a node that
+        // is, or from the root; words above level 0 lead to inner nodes, the last to a leaf.
+        let inner = |word: &Word| word.resident().map(|pointer| unsafe { &(*pointer.inner()).words });
+        let word = match height {
+            1 => word,
+            2 => &inner(word)?[index(1)],
+            3 => &inner(&inner(word)?[index(2)])?[index(1)],
+            4 => &inner(&inner(&inner(word)?[index(3)])?[index(2)])?[index(1)],
+            _ => return None,
+        };
+        // SAFETY: as above.
+        word.resident().map(|pointer| unsafe { &(*pointer.untagged_leaf()).entries[index(0)] })
     }
 
     /// The head of the node that `word` leads to, if it is in memory.
@@ -305,7 +333,7 @@ unsafe fn lend_inner<'a>(pointer: NodePointer) -> &'a Inner {
 unsafe fn lend_leaf<'a>(pointer: NodePointer) -> &'a Leaf {
     debug_assert!(pointer.is_leaf());
     // SAFETY: the caller's promise.
-    let leaf = unsafe { &*pointer.untagged().cast::<Leaf>() };
+    let leaf = unsafe { &*pointer.untagged_leaf() };
     touch(&leaf.head);
     leaf
 }
