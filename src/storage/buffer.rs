@@ -139,6 +139,23 @@ impl Contents {
         Ok(unsafe { Mapping::new(self.block.base, len, Box::new(Arc::clone(&self.block))) })
     }
 
+    /// Independent contents of length `len`: these bytes as far as they go, then zeros.
+    #[cfg(feature = "sim")]
+    pub(super) fn copy(&self, len: u64) -> io::Result<Contents> {
+        let mut copy = Contents::new(len)?;
+        let mut piece = [0; ALIGNMENT];
+        let both = copy.len.min(self.len);
+        for start in (0..both).step_by(ALIGNMENT) {
+            let piece = &mut piece[..ALIGNMENT.min(both - start)];
+            self.read(piece, start as u64)?;
+            // Zeros are there already, and not writing them keeps the copy as sparse as the original.
+            if piece.iter().any(|byte| *byte != 0) {
+                copy.write(piece, start as u64)?;
+            }
+        }
+        Ok(copy)
+    }
+
     /// Whether a mapping of these contents lives.
     fn is_mapped(&mut self) -> bool {
         // `get_mut` and not `strong_count`: it orders the last reads through a dropped mapping before what follows.

@@ -49,6 +49,14 @@ every_promise!(memory, with_memory);
 #[cfg(not(miri))]
 every_promise!(file, with_file);
 
+#[cfg(feature = "sim")]
+every_promise!(sim, with_sim);
+
+#[cfg(feature = "sim")]
+fn with_sim(promise: fn(&dyn Storage)) {
+    promise(&super::sim::SimDisk::new(1).storage());
+}
+
 fn with_memory(promise: fn(&dyn Storage)) {
     promise(&MemoryStorage::new());
 }

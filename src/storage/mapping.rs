@@ -74,7 +74,7 @@ impl Mapping {
     /// The caller looks only at bytes that nobody writes while it holds the slice: see the head of this file.
     #[inline]
     #[must_use]
-    pub fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
+    pub(crate) fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
         if offset.checked_add(len)? > self.len {
             return None;
         }

@@ -22,7 +22,9 @@ use super::{Mapping, Storage, StorageFile, name};
 /// let storage = MemoryStorage::new();
 /// let file = storage.create("numbers", 4)?;
 /// file.write_all_at(&[IoSlice::new(&[1, 2]), IoSlice::new(&[3])], 1)?;
-/// assert_eq!(file.map(4)?.slice(0, 4), Some(&[0, 1, 2, 3][..]));
+/// let mut bytes = [9; 4];
+/// file.read_exact_at(&mut bytes, 0)?;
+/// assert_eq!(bytes, [0, 1, 2, 3]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Default)]
