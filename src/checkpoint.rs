@@ -36,7 +36,7 @@ impl Core {
         let mut state = self.checkpoint.lock();
         self.check_poison()?;
         let last = state.roots.last().expect("a store has a durable root").record.version;
-        let Some(captured) = self.capture(last) else { return Ok(()) };
+        let Some(captured) = self.capture(last)? else { return Ok(()) };
         let done = self.write_captured(&mut state, &captured);
         match done {
             Ok(record) => {
@@ -58,18 +58,20 @@ impl Core {
         }
     }
 
-    fn capture(&self, last: Version) -> Option<Captured> {
-        let log = self.log.lock();
+    fn capture(&self, last: Version) -> Result<Option<Captured>> {
+        let mut log = self.log.lock();
+        log.appender.flush().map_err(|failure| self.fail(failure))?;
         let guard = self.epoch.pin();
         let root = self.published.load(&guard);
         if root.version == last {
-            return None;
+            return Ok(None);
         }
         let pin = self.registry.take(root.into());
         let live = |number: u32| self.segments.get(number).map_or(0, |s| s.tip_live.load(Ordering::Relaxed));
         let tip_bytes = log.appender.files().map(|(number, _, _)| (number, live(number))).collect();
         let appended_bytes = log.appender.appended_bytes();
-        Some(Captured { root: HeldRoot::new(root.into()), pin, position: log.appender.position(), tip_bytes, appended_bytes })
+        let (root, position) = (HeldRoot::new(root.into()), log.appender.position());
+        Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes }))
     }
 
     fn write_captured(&self, state: &mut crate::core::CheckpointState, captured: &Captured) -> Result<RootRecord> {

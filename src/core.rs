@@ -209,7 +209,8 @@ impl Core {
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_poison()?;
         let (unsynced, version) = {
-            let log = self.log.lock();
+            let mut log = self.log.lock();
+            log.appender.flush().map_err(|failure| self.fail(failure))?;
             let guard = self.epoch.pin();
             (log.appender.unsynced(), self.published.load(&guard).version)
         };

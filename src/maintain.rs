@@ -109,8 +109,12 @@ impl Core {
         let _ = self.write_checkpoint();
     }
 
-    /// Lets the reclaimer work if anything waits for it.
+    /// Hands gathered commits to the system, and lets the reclaimer work if anything waits for it.
     fn idle_work(&self) {
+        if let Err(failure) = self.log.lock().appender.flush() {
+            // The store is poisoned by it, and every later commit says so.
+            let _ = self.fail(failure);
+        }
         if self.reclaimer.lock().waiting() > 0 || self.has_dropped_pins() {
             self.grace.advance(&self.epoch);
             self.pass();

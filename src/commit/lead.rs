@@ -145,10 +145,11 @@ fn commit_admitted(
     let will_sync = admitted.iter().any(|request| request.durability == Durability::Sync);
     let meta_bytes = change.meta.as_ref().map_or(0, |meta| meta.len());
     let shape = Shape { pages: pages.len(), freed: freed.len(), meta_bytes };
-    let mut plan = log.appender.plan(shape);
+    let is_plain = change.truncate_to.is_none() && freed.is_empty();
+    let mut plan = log.appender.plan(shape, is_plain);
     if log.appender.leaves_segment(&plan) {
         core.reclaim(log);
-        plan = log.appender.plan(shape);
+        plan = log.appender.plan(shape, is_plain);
     }
     let settled = core.oldest_live();
     let located = pages.iter().zip(plan.locations()).map(|((id, checksum, _), location)| (*id, *checksum, location));

@@ -8,12 +8,16 @@
 //! Small synced batches go where the file was written before, because overwriting allocated, written blocks syncs in
 //! about half the time of extending a file: a recycled segment is such a file, a fresh one is written with zeros
 //! ahead of the log, [`PREPARE_BYTES`] at a time.
+//!
+//! Everything that is written also goes to the tail, the memory from which readers read what this session has written
+//! to the active segment; small batches stay there for a while, as an open [`Group`], before they go to the file.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::geometry::Geometry;
+use super::group::{self, Group};
 use super::layout::{Part, Shape, plan};
 use super::segment::{Segments, disk_error, file_name};
 use crate::error::{Error, Result};
@@ -21,7 +25,7 @@ use crate::format::checksum::PageChecksum;
 use crate::format::record::{Record, RecordKind};
 use crate::format::segment::SegmentHeader;
 use crate::id::{Fingerprint, Location, PageId, Version};
-use crate::storage::StorageFile;
+use crate::storage::{MemoryStorage, Storage, StorageFile};
 use crate::sync::atomic::Ordering;
 
 /// How far ahead of the log a fresh segment is filled with zeros.
@@ -70,10 +74,12 @@ pub(crate) struct Batch<'a> {
 /// Where a batch will lie.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    /// The batch's parts; or, for one that joins the open group, its pages as if they were one.
     parts: Vec<Part>,
     /// The numbers of the segments that the parts count from the active one.
     segments: Vec<u32>,
     geometry: Geometry,
+    joins_group: bool,
 }
 
 impl Plan {
@@ -102,6 +108,9 @@ pub(crate) struct Appender {
     /// Segments with writes that no sync followed yet, with the number of their last write.
     unsynced: Vec<(u32, u64)>,
     writes: u64,
+    /// What readers read of the active segment, from the first slot on that this session has written.
+    tail: Option<Arc<dyn StorageFile>>,
+    group: Option<Group>,
     /// Bytes of records and pages appended, and of zeros written ahead, since opening.
     appended_bytes: u64,
     prepared_bytes: u64,
@@ -131,6 +140,8 @@ impl Appender {
             reserved: prepared,
             unsynced: Vec::new(),
             writes: 0,
+            tail: None,
+            group: None,
             appended_bytes: 0,
             prepared_bytes: 0,
         }
@@ -175,9 +186,12 @@ impl Appender {
         plan.parts.last().is_some_and(|part| part.segment > 0)
     }
 
-    /// Lays a batch out from the log's end on.
-    pub(crate) fn plan(&self, shape: Shape) -> Plan {
+    /// Lays a batch out from the log's end on. `is_plain`: it only writes pages and meta.
+    pub(crate) fn plan(&self, shape: Shape, is_plain: bool) -> Plan {
         let geometry = self.segments.geometry();
+        if is_plain && let Some(part) = self.join(shape) {
+            return Plan { parts: vec![part], segments: vec![self.position.segment], geometry, joins_group: true };
+        }
         let parts = plan(geometry, self.position.slot, shape);
         let last = parts.last().map_or(0, |part| part.segment);
         let mut segments = vec![self.position.segment, self.position.next];
@@ -188,20 +202,152 @@ impl Appender {
                 fresh - 1
             }));
         }
-        Plan { parts, segments, geometry }
+        Plan { parts, segments, geometry, joins_group: false }
+    }
+
+    /// Where the pages of a small batch would lie in the open group, or in a new one.
+    fn join(&self, shape: Shape) -> Option<Part> {
+        let geometry = self.segments.geometry();
+        let pages = u32::try_from(shape.pages).ok()?;
+        let (open, meta) = match &self.group {
+            Some(group) => (group.pages.len(), group.meta.as_ref().map_or(0, Vec::len)),
+            None => (0, 0),
+        };
+        let fits = |open: usize| open + shape.pages <= group::capacity(geometry.page_size(), meta.max(shape.meta_bytes));
+        let ends = |slots: u32| self.position.slot.checked_add(slots).is_some_and(|end| end <= geometry.segment_slots());
+        let header_slots = match &self.group {
+            Some(_) if fits(open) && ends(pages) => 0,
+            _ if fits(0) && ends(pages + 1) => 1,
+            _ => return None,
+        };
+        let (slot, freed) = (self.position.slot, 0..0);
+        Some(Part { segment: 0, slot, header_slots, pages: 0..shape.pages, freed, has_meta: shape.meta_bytes > 0 })
     }
 
     /// Writes a batch as planned. It is not durable before [`Appender::sync`].
     pub(crate) fn append(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
+        if plan.joins_group {
+            return self.append_to_group(plan, batch, will_sync);
+        }
+        self.flush()?;
         let saved = (self.position, self.pool.clone(), self.fresh, self.prepared, self.reserved);
-        let done = self.append_parts(plan, batch, will_sync);
+        let done = self.append_parts(plan, batch);
         if done.is_err() {
+            let left = self.position.segment;
             (self.position, self.pool, self.fresh, self.prepared, self.reserved) = saved;
+            if left != self.position.segment {
+                // The tail went on with the log; what it held of the segment before is in the file.
+                self.tail = None;
+            }
         }
         done
     }
 
-    fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
+    /// Lets a batch join the open group, or begin one.
+    fn append_to_group(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let [part] = &plan.parts[..] else { return Ok(()) };
+        if part.header_slots > 0 {
+            self.flush()?;
+        }
+        let saved = self.position;
+        if self.group.is_none() {
+            let room = group::capacity(geometry.page_size(), 0).max(part.pages.len()) + 1;
+            let room = u32::try_from(room).unwrap_or(u32::MAX).min(geometry.segment_slots() - part.slot);
+            self.make_room(room, false)?;
+        }
+        let slices: Vec<IoSlice<'_>> = batch.pages.iter().map(|(_, _, bytes)| IoSlice::new(bytes)).collect();
+        self.write_tail(&slices, part.slot + part.header_slots)?;
+        let mut group = self.group.take().unwrap_or_else(|| Group::new(part.slot));
+        group.pages.extend(batch.pages.iter().map(|(id, checksum, _)| (*id, *checksum)));
+        group.meta = batch.meta.map(<[u8]>::to_vec).or(group.meta);
+        (group.version, group.durable) = (batch.version, batch.durable);
+        (group.created_at_ms, group.page_count) = (batch.created_at_ms, batch.page_count);
+        group.fingerprint = batch.fingerprint;
+        group.batches += 1;
+        self.position.slot = part.slot + part.slots();
+        let is_alone = group.batches == 1;
+        self.group = Some(group);
+        if !will_sync {
+            return Ok(());
+        }
+        match self.flush_as(will_sync) {
+            // Nobody has seen the group's only batch yet, so it can still be refused.
+            Err(AppendFailure::Clean(error)) if is_alone => {
+                self.position = saved;
+                Err(AppendFailure::Clean(error))
+            }
+            Err(AppendFailure::Clean(error) | AppendFailure::Fatal(error)) => Err(AppendFailure::Fatal(error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Hands the open group to the system. A failure is fatal: its batches are published.
+    pub(crate) fn flush(&mut self) -> Result<(), AppendFailure> {
+        self.flush_as(false).map_err(|failure| match failure {
+            AppendFailure::Clean(error) | AppendFailure::Fatal(error) => AppendFailure::Fatal(error),
+        })
+    }
+
+    fn flush_as(&mut self, will_sync: bool) -> Result<(), AppendFailure> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        let geometry = self.segments.geometry();
+        let pages = u32::try_from(group.pages.len()).expect("a group is bounded");
+        let record = Record {
+            slot: u64::from(group.start),
+            version: group.version,
+            durable: group.durable,
+            created_at_ms: group.created_at_ms,
+            data_slots: pages,
+            page_count: group.page_count,
+            fingerprint: group.fingerprint,
+            pages: group.pages,
+            meta: group.meta,
+            ..self.blank_record()
+        };
+        let (header, digest) = record.encode(geometry.page_size());
+        self.write_tail(&[IoSlice::new(&header)], group.start)?;
+        let end = self.position.slot;
+        self.position.slot = group.start;
+        let prepared = self.make_room(pages + 1, will_sync);
+        self.position.slot = end;
+        prepared?;
+        let bytes = u64::from(pages + 1) * geometry.page_bytes();
+        let tail = self.tail.clone().expect("the group stands in the tail");
+        let mapping = tail.map(usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX));
+        let mapping = mapping.map_err(|error| AppendFailure::Fatal(self.tail_error(error)))?;
+        let start = usize::try_from(geometry.offset(group.start)).unwrap_or(usize::MAX);
+        let whole = mapping.slice(start, usize::try_from(bytes).unwrap_or(usize::MAX));
+        let whole = whole.expect("the group lies within the segment");
+        self.write_file(&[IoSlice::new(whole)], geometry.offset(group.start), bytes)?;
+        self.appended_bytes += bytes;
+        self.position.digest = digest;
+        Ok(())
+    }
+
+    fn tail_error(&self, error: std::io::Error) -> Error {
+        Error::io("keep in memory", self.segments.storage().path(&file_name(self.position.segment)), error)
+    }
+
+    /// Puts bytes where readers of the active segment find them.
+    fn write_tail(&mut self, buffers: &[IoSlice<'_>], slot: u32) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let tail = match &self.tail {
+            Some(tail) => tail.clone(),
+            None => {
+                let fail = |error| AppendFailure::Clean(self.tail_error(error));
+                let tail = MemoryStorage::new().create("tail", geometry.segment_bytes()).map_err(fail)?;
+                let len = usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX);
+                let mapping = tail.map(len).map_err(fail)?;
+                self.segments.read_from_tail(self.position.segment, slot, mapping);
+                self.tail = Some(tail.clone());
+                tail
+            }
+        };
+        tail.write_all_at(buffers, geometry.offset(slot)).map_err(|error| AppendFailure::Clean(self.tail_error(error)))
+    }
+
+    fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>) -> Result<(), AppendFailure> {
         let mut active = 0;
         for (index, part) in (0u32..).zip(&plan.parts) {
             while active < part.segment {
@@ -230,7 +376,7 @@ impl Appender {
                 ..self.blank_record()
             };
             let data: Vec<&[u8]> = pages.iter().map(|(_, _, bytes)| *bytes).collect();
-            self.write_record(&record, &data, will_sync && plan.parts.len() == 1)?;
+            self.write_record(&record, &data)?;
         }
         Ok(())
     }
@@ -244,6 +390,7 @@ impl Appender {
         bytes_min: u64,
         make: &mut dyn FnMut(u32, u64, u64) -> Vec<u8>,
     ) -> Result<(), AppendFailure> {
+        self.flush()?;
         let geometry = self.segments.geometry();
         let slots_min = u32::try_from(bytes_min.div_ceil(geometry.page_bytes())).expect("a few slots");
         if self.position.slot + 1 + slots_min > geometry.segment_slots() {
@@ -257,7 +404,7 @@ impl Appender {
         debug_assert!(data_slots <= room);
         let record = Record { kind: RecordKind::Nodes, is_last: true, version, durable, data_slots, ..self.blank_record() };
         let padding = vec![0; padded - bytes.len()];
-        self.write_record(&record, &[&bytes, &padding], false)
+        self.write_record(&record, &[&bytes, &padding])
     }
 
     fn blank_record(&self) -> Record {
@@ -285,15 +432,16 @@ impl Appender {
         }
     }
 
-    fn write_record(&mut self, record: &Record, data: &[&[u8]], prepare: bool) -> Result<(), AppendFailure> {
+    fn write_record(&mut self, record: &Record, data: &[&[u8]]) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
         let slots = record.header_slots + record.data_slots;
-        self.make_room(slots, prepare)?;
+        self.make_room(slots, false)?;
         let (header, digest) = record.encode(geometry.page_size());
         let mut buffers = Vec::with_capacity(1 + data.len());
         buffers.push(IoSlice::new(&header));
         buffers.extend(data.iter().map(|bytes| IoSlice::new(bytes)));
-        self.write(&buffers, geometry.offset(self.position.slot), u64::from(slots) * geometry.page_bytes())?;
+        self.write_tail(&buffers, self.position.slot)?;
+        self.write_file(&buffers, geometry.offset(self.position.slot), u64::from(slots) * geometry.page_bytes())?;
         self.appended_bytes += u64::from(slots) * geometry.page_bytes();
         self.position.slot += slots;
         self.position.digest = digest;
@@ -305,7 +453,7 @@ impl Appender {
         self.segments.file(segment)
     }
 
-    fn write(&mut self, buffers: &[IoSlice<'_>], offset: u64, len: u64) -> Result<(), AppendFailure> {
+    fn write_file(&mut self, buffers: &[IoSlice<'_>], offset: u64, len: u64) -> Result<(), AppendFailure> {
         let path = || self.segments.storage().path(&file_name(self.position.segment));
         let written = self.active_file().map_err(AppendFailure::Fatal)?.write_all_at(buffers, offset);
         // The mark is set whether or not the write succeeded: part of it may be there.
@@ -342,7 +490,7 @@ impl Appender {
             let from = self.prepared.max(start);
             let len = geometry.offset(until) - geometry.offset(from);
             let zeros = vec![0; usize::try_from(len).expect("about a MiB")];
-            self.write(&[IoSlice::new(&zeros)], geometry.offset(from), len)?;
+            self.write_file(&[IoSlice::new(&zeros)], geometry.offset(from), len)?;
             self.prepared = until;
             self.prepared_bytes += len;
         }
@@ -353,7 +501,7 @@ impl Appender {
     /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.
     fn rotate(&mut self, durable: Version) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
-        let number = self.position.next;
+        let (left, number) = (self.position.segment, self.position.next);
         let segments = self.segments.clone();
         let segment = segments.add(number, 0);
         if self.position.next_is_fresh {
@@ -396,7 +544,9 @@ impl Appender {
         let mut bytes = header.encode();
         bytes.resize(geometry.page_size() as usize, 0);
         self.segments.begin_generation(segment, generation);
-        self.write(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
+        self.tail = None;
+        self.segments.read_from_file(left);
+        self.write_file(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
         self.appended_bytes += geometry.page_bytes();
         self.position.slot = 1;
         self.files.insert(number, (generation, sequence));
@@ -413,6 +563,7 @@ impl Appender {
 
     /// Makes all that was appended durable.
     pub(crate) fn sync(&mut self) -> Result<(), AppendFailure> {
+        self.flush()?;
         for (number, _) in &self.unsynced {
             sync_file(&self.segments, *number).map_err(AppendFailure::Fatal)?;
         }
@@ -420,7 +571,7 @@ impl Appender {
         Ok(())
     }
 
-    /// What a sync without the commit lock has to sync; to be handed to [`sync_files`] and back to [`Appender::synced`].
+    /// What a sync without the commit lock has to sync, once [`Appender::flush`] was called; to be handed to [`sync_files`] and back to [`Appender::synced`].
     pub(crate) fn unsynced(&self) -> Vec<(u32, u64)> {
         self.unsynced.clone()
     }

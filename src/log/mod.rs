@@ -3,6 +3,8 @@
 //! - `geometry`: how locations, slots and byte offsets belong together;
 //! - `segment`: the segment files and their mappings;
 //! - `append`: records and pages at the log's end, rotation from segment to segment;
+//! - `group`: small batches gathered into one record;
+//! - `layout`: how a batch is cut into parts;
 //! - `catalog`: the two slots of the small durable root;
 //! - `recover`: from the catalog and the log's tail to the tip;
 //! - `checkpoint`: the table's dirty nodes into the log, then the catalog on to them.
@@ -11,6 +13,7 @@ pub(crate) mod append;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 pub(crate) mod geometry;
+pub(crate) mod group;
 pub(crate) mod layout;
 pub(crate) mod recover;
 pub(crate) mod segment;
