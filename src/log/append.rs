@@ -321,6 +321,7 @@ impl Appender {
         let whole = whole.expect("the group lies within the segment");
         self.write_file(&[IoSlice::new(whole)], geometry.offset(group.start), bytes)?;
         self.appended_bytes += bytes;
+        self.prepared = self.prepared.max(end);
         self.position.digest = digest;
         Ok(())
     }
@@ -444,6 +445,7 @@ impl Appender {
         self.write_file(&buffers, geometry.offset(self.position.slot), u64::from(slots) * geometry.page_bytes())?;
         self.appended_bytes += u64::from(slots) * geometry.page_bytes();
         self.position.slot += slots;
+        self.prepared = self.prepared.max(self.position.slot);
         self.position.digest = digest;
         Ok(())
     }
@@ -494,7 +496,6 @@ impl Appender {
             self.prepared = until;
             self.prepared_bytes += len;
         }
-        self.prepared = self.prepared.max(end);
         Ok(())
     }
 

@@ -23,6 +23,9 @@ const ALIGNMENT: usize = 4096;
 /// so touches every page of a large buffer; aligning by hand keeps untouched memory free of cost.
 const ALLOCATOR_ALIGNMENT: usize = 16;
 
+/// From this size on the system is asked for huge pages: one page fault for 2 MiB instead of 512.
+const HUGE_MIN: usize = 16 << 20;
+
 /// One allocation of zeroed bytes that never moves.
 struct Block {
     /// As the allocator gave it, with the layout to give it back; `None` for no bytes.
@@ -54,6 +57,12 @@ impl Block {
         let shift = address.next_multiple_of(ALIGNMENT) - address;
         // SAFETY: the shift is less than ALIGNMENT, by which the allocation is longer than the capacity.
         let base = unsafe { start.add(shift) };
+        if capacity >= HUGE_MIN && !cfg!(miri) {
+            // SAFETY: the range lies within the allocation; the advice changes no byte. Without it things are slower.
+            let _ = unsafe {
+                rustix::mm::madvise(base.as_ptr().cast(), capacity, rustix::mm::Advice::LinuxHugepage)
+            };
+        }
         Ok(Block { allocation: Some((start, layout)), base, capacity })
     }
 }

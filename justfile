@@ -1,0 +1,34 @@
+# The same words as in the docs; `just` lists them.
+
+default:
+    @just --list
+
+# What CI runs first: format, lints, docs.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+test:
+    cargo test --all-features
+
+# The concurrent core under loom. LOOM_MAX_PREEMPTIONS=3 goes deeper.
+loom:
+    RUSTFLAGS="--cfg loom --cfg crossbeam_loom" LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-2} \
+        cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1
+
+# Power cuts on the simulated disk; the long form.
+crash seeds="200":
+    VELLUM_CRASH_SEEDS={{seeds}} cargo test --release --features sim --test crash -- --nocapture
+
+fuzz target seconds="1800":
+    cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+bench:
+    cargo bench --bench parts
+
+figures:
+    cargo bench --bench figures
+
+tour:
+    cargo run --release --example tour
