@@ -64,7 +64,7 @@ fn refuse_foreign(storage: &dyn Storage, names: &[String]) -> Result<()> {
 }
 
 /// A random number that differs from store to store and from opening to opening; not a secret.
-fn random128() -> u128 {
+pub(crate) fn random128() -> u128 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library seeds each of these from the system's randomness.
     let draw = || std::collections::hash_map::RandomState::new().build_hasher().finish();

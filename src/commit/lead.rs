@@ -164,6 +164,8 @@ fn commit_admitted(
         meta: change.meta.as_deref(),
         freed: &freed,
         pages: &pages,
+        first_part: 0,
+        is_final: true,
     };
     log.appender.append(&plan, &batch, will_sync).map_err(|failure| core.fail(failure))?;
     core.appended_bytes.store(log.appender.appended_bytes(), Ordering::Relaxed);

@@ -16,6 +16,7 @@ pub(crate) mod control;
 pub(crate) mod node;
 pub(crate) mod record;
 pub(crate) mod segment;
+pub(crate) mod stream;
 
 /// The format version that all structures of a store's directory carry.
 pub(crate) const FORMAT: u16 = 1;

@@ -69,6 +69,9 @@ pub(crate) struct Batch<'a> {
     pub(crate) meta: Option<&'a [u8]>,
     pub(crate) freed: &'a [(PageId, u64)],
     pub(crate) pages: &'a [(PageId, PageChecksum, &'a [u8])],
+    /// For a batch that is appended in several calls: parts that were appended before, and whether this call ends it.
+    pub(crate) first_part: u32,
+    pub(crate) is_final: bool,
 }
 
 /// Where a batch will lie.
@@ -83,6 +86,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The number of records that the batch becomes.
+    pub(crate) fn part_count(&self) -> u32 {
+        u32::try_from(self.parts.len()).unwrap_or(u32::MAX)
+    }
+
     /// The locations of the batch's pages, in their order.
     pub(crate) fn locations(&self) -> impl Iterator<Item = Location> {
         self.parts.iter().flat_map(|part| part.locations(self.geometry, self.segments[part.segment]))
@@ -361,11 +369,11 @@ impl Appender {
             let pages = &batch.pages[part.pages.clone()];
             let record = Record {
                 kind: RecordKind::Commit,
-                is_last: index as usize + 1 == plan.parts.len(),
+                is_last: batch.is_final && index as usize + 1 == plan.parts.len(),
                 version: batch.version,
                 durable: batch.durable,
                 created_at_ms: batch.created_at_ms,
-                part: index,
+                part: batch.first_part + index,
                 header_slots: part.header_slots,
                 data_slots: part.slots() - part.header_slots,
                 truncate_to: batch.truncate_to.filter(|_| index == 0),

@@ -1,0 +1,229 @@
+//! The export stream, version 1.0: one snapshot as a sequence of bytes that can go through a pipe.
+//!
+//! Preamble, 16 bytes: magic `"VELLUMX\x1a"` (8), major version (2), minor version (2), zero (4). A reader refuses a newer
+//! major version. Then records, each a prefix and a payload; payloads are multiples of 8 bytes.
+//!
+//! | offset | size | field of a prefix |
+//! |---|---|---|
+//! | 0 | 2 | type: 1 HEADER, 2 META, 3 PAGES, 4 FREE (deltas only), 5 SYNC, 6 TRAILER |
+//! | 2 | 2 | flags; bit 0: a reader that doesn't know the type must refuse the stream, otherwise it skips the record |
+//! | 4 | 4 | zero |
+//! | 8 | 8 | bytes of the payload |
+//! | 16 | 8 | sequence number, from 0 |
+//! | 24 | 8 | checksum of the payload (XXH3-64, seeded with the sequence number); of PAGES: of its list only |
+//! | 32 | 8 | own checksum of the prefix before; of the first: XXH3-64 of the preamble |
+//! | 40 | 8 | own checksum: XXH3-64 of bytes 0..40 |
+//!
+//! HEADER, 192 bytes: kind (1; 0 full, 1 delta, 2 fold), codec (1; 0 none), cipher (1; 0 none), checksum (1; 1 XXH3),
+//! page size (4), incompatible features (8), compatible features (8), store id (16), stream id (16), from version (8), from
+//! fingerprint (16), version (8), fingerprint (16), page count (8), live pages (8), commit time in ms since 1970 (8), zeros.
+//!
+//! META: bytes of meta (8), the engine's bytes, zeros up to a multiple of 8.
+//!
+//! PAGES: first page id (8), count (4), codec (4), a 64-bit checksum for each page seeded with its id, then the pages.
+//! Ids ascend over the whole stream. The payload's checksum covers the list; the pages' own checksums, which are in the list,
+//! cover the pages. So every byte is hashed once, and each prefix commits, through the chain, to all before it.
+//!
+//! SYNC, about every 64 MiB: last page id (8), pages so far (8), fingerprint so far (16).
+//!
+//! TRAILER: pages (8), records before it (8), fingerprint (16), XXH3-128 of all prefixes before it (16), end magic
+//! `"VELLUMZ\x1a"` (8). Nothing follows.
+//!
+//! Nothing random and nothing of the present goes in: equal states of a store give equal bytes.
+
+use super::bytes::{Reader, Writer};
+use super::checksum::{checksum64, digest128};
+use crate::id::{Fingerprint, StoreId, Version};
+
+pub(crate) const PREAMBLE_BYTES: usize = 16;
+pub(crate) const PREFIX_BYTES: usize = 48;
+pub(crate) const HEADER_BYTES: usize = 192;
+pub(crate) const SYNC_BYTES: usize = 32;
+pub(crate) const TRAILER_BYTES: usize = 56;
+pub(crate) const MAJOR: u16 = 1;
+const MINOR: u16 = 0;
+const MAGIC: [u8; 8] = *b"VELLUMX\x1a";
+const END_MAGIC: [u8; 8] = *b"VELLUMZ\x1a";
+/// Most bytes of pages in one record.
+const RUN_BYTES_MAX: u32 = 256 << 10;
+/// Most pages in one record.
+const RUN_PAGES_MAX: u32 = 64;
+/// About how many bytes lie between two SYNC records.
+pub(crate) const SYNC_EVERY_BYTES: u64 = 64 << 20;
+/// A reader that doesn't know the record's type must refuse the stream.
+pub(crate) const MUST_UNDERSTAND: u16 = 1;
+
+pub(crate) const HEADER: u16 = 1;
+pub(crate) const META: u16 = 2;
+pub(crate) const PAGES: u16 = 3;
+pub(crate) const SYNC: u16 = 5;
+pub(crate) const TRAILER: u16 = 6;
+
+/// The most pages of one record.
+pub(crate) fn run_pages(page_size: u32) -> u32 {
+    (RUN_BYTES_MAX / page_size).clamp(1, RUN_PAGES_MAX)
+}
+
+/// The first bytes of every stream.
+pub(crate) fn preamble() -> [u8; PREAMBLE_BYTES] {
+    let mut bytes = [0; PREAMBLE_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&MAJOR.to_le_bytes());
+    bytes[10..12].copy_from_slice(&MINOR.to_le_bytes());
+    bytes
+}
+
+/// The major version of a stream that begins like this, if it is one of ours.
+pub(crate) fn major_of(preamble: &[u8; PREAMBLE_BYTES]) -> Option<u16> {
+    let mut reader = Reader::new(preamble);
+    let magic = reader.raw(8)?;
+    let major = reader.u16()?;
+    (magic == MAGIC).then_some(major)
+}
+
+/// See the table at the head of this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prefix {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) len: u64,
+    pub(crate) sequence: u64,
+    pub(crate) payload_sum: u64,
+    pub(crate) previous: u64,
+}
+
+impl Prefix {
+    /// The prefix's bytes and its own checksum.
+    pub(crate) fn encode(&self) -> ([u8; PREFIX_BYTES], u64) {
+        let mut out = Writer::with_capacity(PREFIX_BYTES);
+        out.u16(self.kind);
+        out.u16(self.flags);
+        out.u32(0);
+        out.u64(self.len);
+        out.u64(self.sequence);
+        out.u64(self.payload_sum);
+        out.u64(self.previous);
+        let own = checksum64(0, &out.bytes);
+        out.u64(own);
+        let mut bytes = [0; PREFIX_BYTES];
+        bytes.copy_from_slice(&out.bytes);
+        (bytes, own)
+    }
+
+    /// The prefix and its own checksum, if that matches.
+    pub(crate) fn decode(bytes: &[u8; PREFIX_BYTES]) -> Option<(Prefix, u64)> {
+        let mut reader = Reader::new(bytes);
+        let (kind, flags, zero) = (reader.u16()?, reader.u16()?, reader.u32()?);
+        let (len, sequence) = (reader.u64()?, reader.u64()?);
+        let (payload_sum, previous, own) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let is_whole = own == checksum64(0, &bytes[..PREFIX_BYTES - 8]) && zero == 0;
+        is_whole.then_some((Prefix { kind, flags, len, sequence, payload_sum, previous }, own))
+    }
+}
+
+/// What a stream is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamHeader {
+    pub(crate) page_size: u32,
+    pub(crate) store_id: StoreId,
+    pub(crate) version: Version,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) page_count: u64,
+    pub(crate) live_pages: u64,
+    pub(crate) created_at_ms: u64,
+    pub(crate) meta: Vec<u8>,
+}
+
+impl StreamHeader {
+    /// Tells streams of different states apart, and is the same for the same state.
+    fn stream_id(&self) -> u128 {
+        let mut out = Writer::with_capacity(40);
+        out.u128(self.store_id.0);
+        out.u64(self.version.0);
+        out.u128(self.fingerprint.0);
+        digest128(&out.bytes)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(HEADER_BYTES);
+        for byte in [0, 0, 0, 1] {
+            out.u8(byte);
+        }
+        out.u32(self.page_size);
+        out.u64(0);
+        out.u64(0);
+        out.u128(self.store_id.0);
+        out.u128(self.stream_id());
+        out.u64(0);
+        out.u128(0);
+        out.u64(self.version.0);
+        out.u128(self.fingerprint.0);
+        out.u64(self.page_count);
+        out.u64(self.live_pages);
+        out.u64(self.created_at_ms);
+        out.pad_to(HEADER_BYTES);
+        out.bytes
+    }
+
+    /// The header without its meta bytes; or what it needs that this build doesn't have.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Result<StreamHeader, String>> {
+        let mut reader = Reader::new(bytes);
+        let (kind, codec, cipher, checksum) = (reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?);
+        let page_size = reader.u32()?;
+        let (incompatible, _compatible) = (reader.u64()?, reader.u64()?);
+        let store_id = StoreId(reader.u128()?);
+        let (_stream_id, _from, _from_fingerprint) = (reader.u128()?, reader.u64()?, reader.u128()?);
+        let header = StreamHeader {
+            page_size,
+            store_id,
+            version: Version(reader.u64()?),
+            fingerprint: Fingerprint(reader.u128()?),
+            page_count: reader.u64()?,
+            live_pages: reader.u64()?,
+            created_at_ms: reader.u64()?,
+            meta: Vec::new(),
+        };
+        if (kind, codec, cipher, checksum, incompatible) != (0, 0, 0, 1, 0) {
+            return Some(Err(format!(
+                "kind {kind}, codec {codec}, cipher {cipher}, checksum {checksum}, features {incompatible:#x}"
+            )));
+        }
+        Some(Ok(header))
+    }
+}
+
+/// The payload of META.
+pub(crate) fn encode_meta(meta: &[u8]) -> Vec<u8> {
+    let mut out = Writer::with_capacity(8 + meta.len() + 8);
+    out.u64(meta.len() as u64);
+    out.raw(meta);
+    out.pad_to(out.bytes.len().next_multiple_of(8));
+    out.bytes
+}
+
+/// The engine's bytes in a META payload.
+pub(crate) fn decode_meta(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(payload);
+    let len = usize::try_from(reader.u64()?).ok()?;
+    reader.raw(len).map(<[u8]>::to_vec)
+}
+
+/// The payload of SYNC.
+pub(crate) fn encode_sync(last: u64, pages: u64, fingerprint: Fingerprint) -> Vec<u8> {
+    let mut out = Writer::with_capacity(SYNC_BYTES);
+    out.u64(last);
+    out.u64(pages);
+    out.u128(fingerprint.0);
+    out.bytes
+}
+
+/// The payload of TRAILER.
+pub(crate) fn encode_trailer(pages: u64, records: u64, fingerprint: Fingerprint, digest: u128) -> Vec<u8> {
+    let mut out = Writer::with_capacity(TRAILER_BYTES);
+    out.u64(pages);
+    out.u64(records);
+    out.u128(fingerprint.0);
+    out.u128(digest);
+    out.raw(&END_MAGIC);
+    out.bytes
+}

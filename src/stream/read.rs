@@ -1,0 +1,340 @@
+//! Reading a stream, trusting nothing: lengths are held against limits before anything is allocated, every byte is covered
+//! by a checksum that is checked before it is used, and the sink is told to finish only after the trailer was checked.
+
+use std::io::{ErrorKind, Read};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::StreamSummary;
+use super::write::stream_error;
+use crate::error::{Error, Result};
+use crate::format::checksum::{PageChecksum, checksum64};
+use crate::format::control::META_MAX;
+use crate::format::stream::{
+    HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES, PREFIX_BYTES, Prefix, SYNC, SYNC_BYTES,
+    StreamHeader, TRAILER, TRAILER_BYTES, decode_meta, encode_sync, encode_trailer, major_of, run_pages,
+};
+use crate::id::{Fingerprint, PageId, Version};
+use crate::progress::{Meter, Observer};
+
+/// Where the pages of a stream go.
+pub(super) trait PageSink {
+    /// The stream is about this. Called once, first.
+    fn begin(&mut self, header: &StreamHeader) -> Result<()>;
+    /// One page, checked. Ids ascend.
+    fn page(&mut self, id: PageId, checksum: PageChecksum, bytes: &[u8]) -> Result<()>;
+}
+
+/// Checks pages and keeps nothing.
+struct Nowhere;
+
+impl PageSink for Nowhere {
+    fn begin(&mut self, _header: &StreamHeader) -> Result<()> {
+        Ok(())
+    }
+
+    fn page(&mut self, _id: PageId, _checksum: PageChecksum, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Checks an export stream from end to end without a store, in little memory.
+///
+/// # Errors
+/// [`Error::BadStream`] with the offset of the first thing that is wrong, [`Error::Unsupported`] for a newer format,
+/// [`Error::Stream`] if reading fails, [`Error::Cancelled`] if the observer says so.
+///
+/// ```
+/// # fn main() -> vellum::Result<()> {
+/// use vellum::{Options, Store, verify_stream};
+/// let store = Store::in_memory(Options::new())?;
+/// let mut stream = Vec::new();
+/// store.snapshot().export(&mut stream)?;
+/// let summary = verify_stream(&mut &stream[..], &mut ())?;
+/// assert_eq!(summary.fingerprint, store.snapshot().fingerprint());
+/// assert!(verify_stream(&mut &stream[..stream.len() - 1], &mut ()).is_err());
+/// # Ok(()) }
+/// ```
+pub fn verify_stream(r: &mut dyn Read, observer: &mut dyn Observer) -> Result<StreamSummary> {
+    read_stream(r, &mut Nowhere, &mut Meter::new("verify", None, observer))
+}
+
+/// Reads a whole stream into `sink`.
+pub(super) fn read_stream(r: &mut dyn Read, sink: &mut dyn PageSink, meter: &mut Meter<'_>) -> Result<StreamSummary> {
+    let mut source = Source { from: r, offset: 0 };
+    let mut first = [0; PREAMBLE_BYTES];
+    source.fill(&mut first)?;
+    match major_of(&first) {
+        None => return Err(bad(0, "a vellum export stream", "something else")),
+        Some(major) if major > MAJOR => {
+            let (found, supported) = (major.to_string(), MAJOR.to_string());
+            return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
+        }
+        Some(_) => {}
+    }
+    let mut reader = StreamReader {
+        source,
+        sequence: 0,
+        previous: checksum64(0, &first),
+        prefixes: Xxh3::new(),
+        before: 0,
+        next_id: 0,
+        last_id: 0,
+        pages: 0,
+        fingerprint: Fingerprint::EMPTY,
+    };
+    let header = reader.header()?;
+    meter.expect(header.live_pages);
+    meter.report()?;
+    sink.begin(&header)?;
+    reader.body(&header, sink, meter)?;
+    meter.report()?;
+    let bytes = reader.source.offset;
+    reader.source.end()?;
+    Ok(StreamSummary {
+        store_id: header.store_id,
+        version: header.version,
+        fingerprint: header.fingerprint,
+        page_size: header.page_size,
+        page_count: header.page_count,
+        pages: reader.pages,
+        bytes,
+    })
+}
+
+fn bad(offset: u64, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    Error::BadStream { offset, expected: expected.into(), found: found.into() }
+}
+
+/// The caller's reader, counted.
+struct Source<'r> {
+    from: &'r mut dyn Read,
+    offset: u64,
+}
+
+impl Source<'_> {
+    fn fill(&mut self, buf: &mut [u8]) -> Result<()> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.from.read(&mut buf[filled..]) {
+                Ok(0) => {
+                    let missing = buf.len() - filled;
+                    return Err(bad(self.offset, format!("{missing} more bytes"), "the end of the stream"));
+                }
+                Ok(read) => {
+                    filled += read;
+                    self.offset += read as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(stream_error("read from", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing may follow.
+    fn end(&mut self) -> Result<()> {
+        loop {
+            match self.from.read(&mut [0]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => return Err(bad(self.offset, "the end of the stream", "more bytes")),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(stream_error("read from", error)),
+            }
+        }
+    }
+}
+
+struct StreamReader<'r> {
+    source: Source<'r>,
+    sequence: u64,
+    previous: u64,
+    prefixes: Xxh3,
+    /// The digest of all prefixes before the current record's.
+    before: u128,
+    next_id: u64,
+    last_id: u64,
+    pages: u64,
+    fingerprint: Fingerprint,
+}
+
+impl StreamReader<'_> {
+    fn prefix(&mut self) -> Result<Prefix> {
+        let offset = self.source.offset;
+        let mut bytes = [0; PREFIX_BYTES];
+        self.source.fill(&mut bytes)?;
+        let Some((prefix, own)) = Prefix::decode(&bytes) else {
+            return Err(bad(offset, "a record's prefix", "other bytes"));
+        };
+        if (prefix.sequence, prefix.previous) != (self.sequence, self.previous) {
+            let expected = format!("record {} that continues the one before it", self.sequence);
+            return Err(bad(offset, expected, format!("record {}", prefix.sequence)));
+        }
+        if prefix.len % 8 != 0 {
+            return Err(bad(offset, "a payload of whole 8 bytes", prefix.len.to_string()));
+        }
+        self.before = self.prefixes.digest128();
+        self.prefixes.update(&bytes);
+        self.sequence += 1;
+        self.previous = own;
+        Ok(prefix)
+    }
+
+    /// A payload that is small and covered whole by the prefix's checksum.
+    fn payload(&mut self, prefix: &Prefix, max: usize) -> Result<Vec<u8>> {
+        let offset = self.source.offset;
+        let len = usize::try_from(prefix.len).ok().filter(|len| *len <= max);
+        let len = len.ok_or_else(|| bad(offset, format!("at most {max} bytes"), prefix.len.to_string()))?;
+        let mut payload = vec![0; len];
+        self.source.fill(&mut payload)?;
+        self.check_sum(prefix, &payload, offset)?;
+        Ok(payload)
+    }
+
+    fn check_sum(&self, prefix: &Prefix, covered: &[u8], offset: u64) -> Result<()> {
+        let found = checksum64(prefix.sequence, covered);
+        match found == prefix.payload_sum {
+            true => Ok(()),
+            false => {
+                let expected = format!("bytes with checksum {:016x}", prefix.payload_sum);
+                Err(bad(offset, expected, format!("{found:016x}")))
+            }
+        }
+    }
+
+    fn header(&mut self) -> Result<StreamHeader> {
+        let prefix = self.prefix()?;
+        let offset = self.source.offset;
+        if prefix.kind != HEADER || prefix.len != HEADER_BYTES as u64 {
+            return Err(bad(offset, "the stream's header", format!("a record of type {}", prefix.kind)));
+        }
+        let payload = self.payload(&prefix, HEADER_BYTES)?;
+        let mut header = match StreamHeader::decode(&payload) {
+            Some(Ok(header)) => header,
+            Some(Err(found)) => {
+                let supported = "full streams, not compressed, not encrypted".to_owned();
+                return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
+            }
+            None => return Err(bad(offset, "a whole header", "less")),
+        };
+        let is_sane = header.page_size.is_power_of_two()
+            && (512..=65536).contains(&header.page_size)
+            && header.version <= Version::MAX
+            && header.page_count <= PageId::MAX.0 + 1
+            && header.live_pages <= header.page_count
+            && (header.version.0 > 0 || header.page_count == 0);
+        if !is_sane {
+            return Err(bad(offset, "a header within the limits", format!("{header:?}")));
+        }
+        let prefix = self.prefix()?;
+        let offset = self.source.offset;
+        if prefix.kind != META {
+            return Err(bad(offset, "the meta record", format!("a record of type {}", prefix.kind)));
+        }
+        let payload = self.payload(&prefix, 8 + META_MAX.next_multiple_of(8))?;
+        let meta = decode_meta(&payload).filter(|meta| meta.len() <= META_MAX);
+        header.meta = meta.ok_or_else(|| bad(offset, "meta bytes within their limit", "others"))?;
+        Ok(header)
+    }
+
+    /// Everything after the header, up to and with the trailer.
+    fn body(&mut self, header: &StreamHeader, sink: &mut dyn PageSink, meter: &mut Meter<'_>) -> Result<()> {
+        let mut buffer = Vec::new();
+        loop {
+            let prefix = self.prefix()?;
+            match prefix.kind {
+                PAGES => self.run(&prefix, header, &mut buffer, sink, meter)?,
+                SYNC => {
+                    let offset = self.source.offset;
+                    let found = self.payload(&prefix, SYNC_BYTES)?;
+                    if found != encode_sync(self.last_id, self.pages, self.fingerprint) {
+                        return Err(bad(offset, "a mark that agrees with the pages before it", "another"));
+                    }
+                }
+                TRAILER => {
+                    let offset = self.source.offset;
+                    let found = self.payload(&prefix, TRAILER_BYTES)?;
+                    let expected =
+                        encode_trailer(header.live_pages, self.sequence - 1, header.fingerprint, self.before);
+                    let adds_up = (self.pages, self.fingerprint) == (header.live_pages, header.fingerprint);
+                    if found != expected || !adds_up {
+                        let expected = format!("{} pages with {}", header.live_pages, header.fingerprint);
+                        return Err(bad(offset, expected, format!("{} with {}", self.pages, self.fingerprint)));
+                    }
+                    return Ok(());
+                }
+                other if prefix.flags & MUST_UNDERSTAND != 0 => {
+                    let supported = "types 1, 2, 3, 5 and 6".to_owned();
+                    let found = format!("a record of type {other}");
+                    return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
+                }
+                _ => self.skip(&prefix)?,
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        prefix: &Prefix,
+        header: &StreamHeader,
+        buffer: &mut Vec<u8>,
+        sink: &mut dyn PageSink,
+        meter: &mut Meter<'_>,
+    ) -> Result<()> {
+        let offset = self.source.offset;
+        let page_size = header.page_size as usize;
+        let mut fixed = [0; 16];
+        self.source.fill(&mut fixed)?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, codec @ ..] = fixed;
+        let first = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let count = u32::from_le_bytes([i, j, k, l]);
+        let expected_len = 16 + u64::from(count) * (8 + u64::from(header.page_size));
+        let end = first.checked_add(u64::from(count)).filter(|end| *end <= header.page_count);
+        let is_sane = (1..=run_pages(header.page_size)).contains(&count)
+            && prefix.len == expected_len
+            && codec == [0; 4]
+            && first >= self.next_id;
+        let (Some(end), true) = (end, is_sane) else {
+            return Err(bad(offset, format!("pages from {} on", self.next_id), format!("{count} from {first} on")));
+        };
+        let mut list = fixed.to_vec();
+        list.resize(16 + count as usize * 8, 0);
+        self.source.fill(&mut list[16..])?;
+        self.check_sum(prefix, &list, offset)?;
+        buffer.resize(count as usize * page_size, 0);
+        let bodies_at = self.source.offset;
+        self.source.fill(buffer)?;
+        for (index, (bytes, sum)) in (0u64..).zip(buffer.chunks_exact(page_size).zip(list[16..].chunks_exact(8))) {
+            let id = PageId(first + index);
+            let sum = PageChecksum(u64::from_le_bytes(sum.try_into().unwrap_or_default()));
+            let found = PageChecksum::of(id, bytes);
+            if found != sum {
+                let at = bodies_at + index * page_size as u64;
+                return Err(bad(at, format!("{id} with checksum {:016x}", sum.0), format!("{:016x}", found.0)));
+            }
+            self.fingerprint = self.fingerprint.plus(id, sum.short());
+            sink.page(id, sum, bytes)?;
+        }
+        self.pages += u64::from(count);
+        (self.next_id, self.last_id) = (end, end - 1);
+        meter.add(u64::from(count), buffer.len() as u64)
+    }
+
+    /// Passes over a record of a type that may be ignored.
+    fn skip(&mut self, prefix: &Prefix) -> Result<()> {
+        let offset = self.source.offset;
+        let mut hasher = xxhash_rust::xxh3::Xxh3Builder::new().with_seed(prefix.sequence).build();
+        let mut left = prefix.len;
+        let mut buffer = [0; 4096];
+        while left > 0 {
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            self.source.fill(&mut buffer[..len])?;
+            hasher.update(&buffer[..len]);
+            left -= len as u64;
+        }
+        match hasher.digest() == prefix.payload_sum {
+            true => Ok(()),
+            false => Err(bad(offset, "a payload with its checksum", "other bytes")),
+        }
+    }
+}
