@@ -74,7 +74,11 @@ impl Core {
         Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes }))
     }
 
-    fn write_captured(&self, state: &mut crate::core::CheckpointState, captured: &Captured) -> Result<RootRecord> {
+    fn write_captured(
+        &self,
+        state: &mut crate::core::CheckpointState,
+        captured: &Captured,
+    ) -> Result<RootRecord> {
         let root = captured.root.root();
         let mut run = NodeRun::new(&self.slab, root);
         while !run.is_done() {

@@ -106,7 +106,9 @@ impl Core {
         for record in &catalog.roots {
             let root = match record.version == newest.version {
                 true => current,
-                false => HeldRoot::new(std::ptr::NonNull::from(Box::leak(Box::new(Root::from_record(record))))),
+                false => {
+                    HeldRoot::new(std::ptr::NonNull::from(Box::leak(Box::new(Root::from_record(record)))))
+                }
             };
             // Slots are filled at an older version only here, where nobody scans yet (invariant 6).
             let pin = registry.take(root.pointer());
@@ -189,7 +191,8 @@ impl Core {
     /// Whether enough was appended since the last checkpoint for the next one.
     pub(crate) fn checkpoint_is_due(&self) -> bool {
         let appended = self.appended_bytes.load(Ordering::Relaxed);
-        appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed)) >= self.options.checkpoint_every()
+        appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))
+            >= self.options.checkpoint_every()
     }
 
     /// Whether the log has grown to several times what it should.

@@ -15,7 +15,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Another transaction committed first to a page that this one wrote (or, when serializable, read).
-    #[error("{page} was committed in {winner}, after this transaction's snapshot of {snapshot}: begin again and retry")]
+    #[error(
+        "{page} was committed in {winner}, after this transaction's snapshot of {snapshot}: begin again and retry"
+    )]
     Conflict {
         /// The page that both touched; [`PageId::META`] and [`PageId::PAGE_COUNT`] stand for what isn't a page.
         page: PageId,
@@ -57,7 +59,9 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// An earlier write or sync failed, so nothing more is written; reads go on. It is final for this handle.
-    #[error("the store takes no more writes since an earlier failure ({source}): close it, see to the disk, and open it again")]
+    #[error(
+        "the store takes no more writes since an earlier failure ({source}): close it, see to the disk, and open it again"
+    )]
     Poisoned {
         /// The failure that ended writing.
         source: Arc<Error>,
@@ -123,7 +127,9 @@ pub enum Error {
         expected: String,
     },
     /// The store was created with another page size.
-    #[error("the store's pages are {found} bytes, not {asked}: open it with page_size({found}), or without a page size")]
+    #[error(
+        "the store's pages are {found} bytes, not {asked}: open it with page_size({found}), or without a page size"
+    )]
     PageSizeMismatch {
         /// What the options asked for.
         asked: u32,
@@ -139,7 +145,9 @@ pub enum Error {
         found: usize,
     },
     /// A page id at or beyond the end of the store.
-    #[error("{page} is beyond the end: there are {page_count} pages; allocate it first, or raise the page count with truncate")]
+    #[error(
+        "{page} is beyond the end: there are {page_count} pages; allocate it first, or raise the page count with truncate"
+    )]
     PageOutOfRange {
         /// The page asked for.
         page: PageId,
@@ -167,7 +175,9 @@ pub enum Error {
         limit: u64,
     },
     /// A transaction that holds more in memory than the options allow. Nothing of it was written.
-    #[error("the transaction needs more than {limit} bytes of memory: commit in smaller steps, or raise Options::transaction_memory")]
+    #[error(
+        "the transaction needs more than {limit} bytes of memory: commit in smaller steps, or raise Options::transaction_memory"
+    )]
     TransactionTooLarge {
         /// The limit, in bytes.
         limit: u64,
@@ -181,7 +191,9 @@ pub enum Error {
         found: usize,
     },
     /// A view has been held for so long that too much memory waits to be freed.
-    #[error("{limbo} bytes wait for a view that is still open (limit {limit}): drop views soon, and hold a Snapshot for longer reads")]
+    #[error(
+        "{limbo} bytes wait for a view that is still open (limit {limit}): drop views soon, and hold a Snapshot for longer reads"
+    )]
     LimboFull {
         /// How many bytes wait.
         limbo: u64,
@@ -189,7 +201,9 @@ pub enum Error {
         limit: u64,
     },
     /// An export stream that is cut, altered, out of order or foreign.
-    #[error("the stream is damaged at byte {offset}: expected {expected}, found {found}; nothing was imported, take a fresh export")]
+    #[error(
+        "the stream is damaged at byte {offset}: expected {expected}, found {found}; nothing was imported, take a fresh export"
+    )]
     BadStream {
         /// Where in the stream, in bytes.
         offset: u64,

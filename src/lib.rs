@@ -8,6 +8,8 @@ mod error;
 mod format;
 mod id;
 mod log;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod maintain;
 mod open;
 mod options;

@@ -56,7 +56,8 @@ fn list(storage: &dyn Storage) -> Result<Vec<String>> {
 
 /// Refuses a directory in which anything isn't ours, before it is written to.
 fn refuse_foreign(storage: &dyn Storage, names: &[String]) -> Result<()> {
-    let is_ours = |name: &String| name == CREATING || NAMES.contains(&name.as_str()) || number_of(name).is_some();
+    let is_ours =
+        |name: &String| name == CREATING || NAMES.contains(&name.as_str()) || number_of(name).is_some();
     match names.iter().find(|name| !is_ours(name)) {
         Some(name) => Err(Error::NotAStore { dir: storage.path(""), reason: format!("it holds {name}") }),
         None => Ok(()),
@@ -68,7 +69,9 @@ pub(crate) fn random128() -> u128 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library seeds each of these from the system's randomness.
     let draw = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos());
     let mut bytes = [0; 48];
     bytes[..8].copy_from_slice(&draw().to_le_bytes());
     bytes[8..16].copy_from_slice(&draw().to_le_bytes());
@@ -105,10 +108,18 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         durable: Version(0),
     };
     let name = file_name(0);
-    let segment = storage.create(&name, geometry.segment_bytes()).map_err(full("create", &name, geometry.segment_bytes()))?;
+    let segment = storage.create(&name, geometry.segment_bytes()).map_err(full(
+        "create",
+        &name,
+        geometry.segment_bytes(),
+    ))?;
     let mut bytes = header.encode();
     bytes.resize(geometry.page_size() as usize, 0);
-    segment.write_all_at(&[IoSlice::new(&bytes)], 0).map_err(full("write to", &name, geometry.page_bytes()))?;
+    segment.write_all_at(&[IoSlice::new(&bytes)], 0).map_err(full(
+        "write to",
+        &name,
+        geometry.page_bytes(),
+    ))?;
     segment.sync().map_err(full("sync", &name, 0))?;
     let created_at_ms = now_ms();
     let catalog = Catalog {

@@ -62,7 +62,11 @@ impl<'a> Meter<'a> {
     const STEP: u64 = 256;
 
     pub(crate) fn new(task: &'static str, pages_total: Option<u64>, observer: &'a mut dyn Observer) -> Self {
-        Meter { observer, progress: Progress { task, pages_done: 0, pages_total, bytes_done: 0 }, reported: 0 }
+        Meter {
+            observer,
+            progress: Progress { task, pages_done: 0, pages_total, bytes_done: 0 },
+            reported: 0,
+        }
     }
 
     /// Sets the total, where it becomes known only on the way.

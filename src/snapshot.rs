@@ -239,7 +239,10 @@ impl<'a> View<'a> {
     /// # Errors
     /// [`Error::PageOutOfRange`] beyond the page count, [`Error::Corrupt`] or [`Error::Io`] if the page can't be had.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "a read is some 60 instructions; a call would cost half as many again")]
+    #[expect(
+        clippy::inline_always,
+        reason = "a read is some 60 instructions; a call would cost half as many again"
+    )]
     pub fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
         if id.0 < self.covered
             && let Some(entry) = quick_lookup(self.root.root(), id)

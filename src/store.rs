@@ -83,7 +83,10 @@ impl Store {
         let (core, recovery) = open::open(storage, options)?;
         let core = Arc::new(core);
         let maintainer = match has_thread {
-            true => Some(Maintainer::start(&core).map_err(|error| Error::io("start a thread for", core.path(), error))?),
+            true => Some(
+                Maintainer::start(&core)
+                    .map_err(|error| Error::io("start a thread for", core.path(), error))?,
+            ),
             false => None,
         };
         Ok(Store { inner: Arc::new(Inner { core, recovery, maintainer }) })
@@ -196,7 +199,8 @@ impl Store {
         stats.page_size = core.segments.geometry().page_size();
         stats.segment_bytes = core.segments.geometry().segment_bytes();
         stats.pins = core.registry.live() as u64;
-        stats.log_bytes = stats.appended_bytes.saturating_sub(core.checkpointed_bytes.load(Ordering::Relaxed));
+        stats.log_bytes =
+            stats.appended_bytes.saturating_sub(core.checkpointed_bytes.load(Ordering::Relaxed));
         stats.table_memory_bytes = core.slab.resident_bytes();
         stats.limbo_bytes = core.limbo_bytes();
         stats.verified_bytes = core.segments.verified_bytes();

@@ -19,6 +19,41 @@ use loom::sync as imp;
 #[cfg(not(loom))]
 use std::sync as imp;
 
+/// Bugs that loom's tests plant in the real code, to show that they would be found. There are none in a build for use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Planted {
+    /// A version is published without release.
+    RelaxedPublish = 1,
+    /// A registry slot is emptied without release.
+    RelaxedRelease = 2,
+    /// The leader forgets to wake the one who leads next.
+    ForgottenLeader = 3,
+}
+
+/// The bug that is planted now, as a number; loom's tests run one at a time.
+#[cfg(loom)]
+pub(crate) static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Whether `bug` is planted: never, outside loom's tests.
+#[inline]
+pub(crate) fn has_planted(bug: Planted) -> bool {
+    #[cfg(loom)]
+    {
+        PLANTED.load(std::sync::atomic::Ordering::Relaxed) == bug as u8
+    }
+    #[cfg(not(loom))]
+    {
+        let _ = bug;
+        false
+    }
+}
+
+/// Release, unless `bug` is planted.
+#[inline]
+pub(crate) fn release_unless(bug: Planted) -> atomic::Ordering {
+    if has_planted(bug) { atomic::Ordering::Relaxed } else { atomic::Ordering::Release }
+}
+
 /// A mutual exclusion lock whose `lock` can't fail.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(imp::Mutex<T>);

@@ -211,7 +211,9 @@ impl WriteTxn {
     fn is_free(&self, id: PageId) -> Result<bool> {
         Ok(match self.pages.get(&id) {
             Some(_) => false,
-            None => self.is_cut(id) || !lookup(&self.snapshot.core().slab, self.snapshot.root(), id)?.is_page(),
+            None => {
+                self.is_cut(id) || !lookup(&self.snapshot.core().slab, self.snapshot.root(), id)?.is_page()
+            }
         })
     }
 

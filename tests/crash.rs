@@ -247,7 +247,8 @@ fn every_power_cut_is_survived() {
                 println!("{context}: never reached ({} calls, {:?})", disk.io_count(), result.err());
                 continue;
             }
-            for survival in [Survival::Nothing, Survival::TailLost, Survival::Scattered, Survival::Everything] {
+            for survival in [Survival::Nothing, Survival::TailLost, Survival::Scattered, Survival::Everything]
+            {
                 let after = disk.power_cut_with(survival, index);
                 let outcome = std::panic::catch_unwind(|| {
                     let version = recovered(&after, &history);

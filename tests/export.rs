@@ -62,7 +62,10 @@ fn an_import_is_the_snapshot() {
             let copy = imported.snapshot();
             assert_eq!(copy.fingerprint(), snapshot.fingerprint());
             assert_eq!((copy.version(), copy.meta()), (snapshot.version(), snapshot.meta()));
-            assert_eq!((copy.page_count(), copy.created_at()), (snapshot.page_count(), snapshot.created_at()));
+            assert_eq!(
+                (copy.page_count(), copy.created_at()),
+                (snapshot.page_count(), snapshot.created_at())
+            );
             let (copy, original) = (copy.view(), snapshot.view());
             for id in (0..snapshot.page_count()).map(PageId) {
                 assert_eq!(copy.page(id).unwrap(), original.page(id).unwrap());

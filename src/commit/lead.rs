@@ -93,8 +93,12 @@ pub(crate) fn commit_batch(core: &Core, requests: Vec<Request>) -> Vec<Result<Ve
     for request in &requests {
         results.push(validator.admit(request, is_only).err().map(Err));
     }
-    let admitted: Vec<&Request> =
-        requests.iter().zip(&results).filter(|(_, refused)| refused.is_none()).map(|(request, _)| request).collect();
+    let admitted: Vec<&Request> = requests
+        .iter()
+        .zip(&results)
+        .filter(|(_, refused)| refused.is_none())
+        .map(|(request, _)| request)
+        .collect();
     core.counters.refused((requests.len() - admitted.len()) as u64);
     let outcome = match admitted.is_empty() {
         true => Ok(tip.version),
@@ -152,7 +156,8 @@ fn commit_admitted(
         plan = log.appender.plan(shape, is_plain);
     }
     let settled = core.oldest_live();
-    let located = pages.iter().zip(plan.locations()).map(|((id, checksum, _), location)| (*id, *checksum, location));
+    let located =
+        pages.iter().zip(plan.locations()).map(|((id, checksum, _), location)| (*id, *checksum, location));
     let edit = edit_tip(core, tip, version, settled, &change, located)?;
     let batch = Batch {
         version,
@@ -193,7 +198,8 @@ fn ranges_of(admitted: &[&Request]) -> Vec<(PageId, u64)> {
     match admitted {
         [only] => ranges(only.freed.iter().copied()),
         many => {
-            let mut ids: Vec<PageId> = many.iter().flat_map(|request| request.freed.iter().copied()).collect();
+            let mut ids: Vec<PageId> =
+                many.iter().flat_map(|request| request.freed.iter().copied()).collect();
             ids.sort_unstable();
             ranges(ids.into_iter())
         }
@@ -205,7 +211,8 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
     let guard = core.epoch.pin();
     let tip = core.published.load(&guard);
     let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return Ok(()) };
-    let freed: Vec<(PageId, u64)> = batch.records.iter().flat_map(|record| record.freed.iter().copied()).collect();
+    let freed: Vec<(PageId, u64)> =
+        batch.records.iter().flat_map(|record| record.freed.iter().copied()).collect();
     let change = Change {
         truncate_to: first.truncate_to,
         freed: &freed,
@@ -221,8 +228,11 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
         false => None,
     };
     match edit {
-        Some(edit) if edit.root().fingerprint == last.fingerprint && edit.root().page_count == last.page_count => {
-            let locations: Vec<Location> = batch.pages(&core.segments).map(|(_, _, location)| location).collect();
+        Some(edit)
+            if edit.root().fingerprint == last.fingerprint && edit.root().page_count == last.page_count =>
+        {
+            let locations: Vec<Location> =
+                batch.pages(&core.segments).map(|(_, _, location)| location).collect();
             core.publish(edit, locations.into_iter(), last.created_at_ms);
             Ok(())
         }

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, Planted, has_planted};
 
 /// Most items that one leader takes at once.
 const BATCH_MAX: usize = 1024;
@@ -80,7 +80,12 @@ impl<T, R> GroupCommit<T, R> {
     }
 
     /// Processes a batch and hands on. Without `waiters` the only item is the leader's; else the first is.
-    fn lead(&self, items: Vec<T>, waiters: Vec<Arc<Waiter<R>>>, lead: &mut impl FnMut(Vec<T>) -> Vec<R>) -> Option<R> {
+    fn lead(
+        &self,
+        items: Vec<T>,
+        waiters: Vec<Arc<Waiter<R>>>,
+        lead: &mut impl FnMut(Vec<T>) -> Vec<R>,
+    ) -> Option<R> {
         let count = items.len();
         let hand_on = HandOn { group: self, waiters };
         let mut results = lead(items).into_iter();
@@ -115,6 +120,7 @@ impl<T, R> Drop for HandOn<'_, T, R> {
         }
         let mut queue = self.group.queue.lock();
         match queue.items.front() {
+            Some(_) if has_planted(Planted::ForgottenLeader) => queue.has_leader = false,
             Some((_, next)) => {
                 let next = next.clone();
                 drop(queue);
@@ -122,5 +128,68 @@ impl<T, R> Drop for HandOn<'_, T, R> {
             }
             None => queue.has_leader = false,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn everybody_gets_their_own_result_in_the_order_of_queueing() {
+        let group: GroupCommit<u64, u64> = GroupCommit::new(|| u64::MAX);
+        let (calls, sum) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..8u64 {
+                let (group, calls, sum) = (&group, &calls, &sum);
+                scope.spawn(move || {
+                    for round in 0..2_000 {
+                        let item = thread << 32 | round;
+                        let result = group.submit(item, |items| {
+                            calls.fetch_add(1, Ordering::Relaxed);
+                            items.into_iter().map(|item| item + 1).collect()
+                        });
+                        assert_eq!(result, item + 1);
+                        sum.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), 16_000);
+        assert!(calls.into_inner() <= 16_000);
+    }
+
+    #[test]
+    fn a_leader_that_panics_takes_nobody_with_it() {
+        let group: GroupCommit<u64, Option<u64>> = GroupCommit::new(|| None);
+        let failures = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..8u64 {
+                let (group, failures) = (&group, &failures);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let submitted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                            group.submit(round, |items| {
+                                std::thread::sleep(std::time::Duration::from_micros(20));
+                                if thread == 3 && round % 10 == 0 {
+                                    std::panic::resume_unwind(Box::new("planted"));
+                                }
+                                items.into_iter().map(Some).collect()
+                            })
+                        }));
+                        match submitted {
+                            Ok(Some(result)) => assert_eq!(result, round),
+                            Ok(None) | Err(_) => {
+                                failures.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        assert!(failures.into_inner() > 0, "some leader has panicked");
+        assert_eq!(group.submit(5, |items| items.into_iter().map(Some).collect()), Some(5), "and it goes on");
     }
 }

@@ -35,9 +35,23 @@ pub(crate) struct Validator<'a> {
 }
 
 impl<'a> Validator<'a> {
-    pub(crate) fn new(slab: &'a Slab, tip: &'a Root, truncations: &'a [Truncation], version: Version) -> Self {
+    pub(crate) fn new(
+        slab: &'a Slab,
+        tip: &'a Root,
+        truncations: &'a [Truncation],
+        version: Version,
+    ) -> Self {
         let claimed = HashSet::new();
-        Validator { slab, tip, truncations, version, claimed, claims_meta: false, claims_page_count: false, cut_to: None }
+        Validator {
+            slab,
+            tip,
+            truncations,
+            version,
+            claimed,
+            claims_meta: false,
+            claims_page_count: false,
+            cut_to: None,
+        }
     }
 
     /// Lets the transaction in, or says why not. `is_only`: no other will be asked about in this batch.

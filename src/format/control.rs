@@ -99,7 +99,8 @@ mod node_address {
 impl Catalog {
     /// The catalog's bytes under `sequence`.
     pub(crate) fn encode(&self, sequence: u64) -> Result<Vec<u8>, String> {
-        let body = bincode::serde::encode_to_vec(self, bincode::config::legacy()).map_err(|e| e.to_string())?;
+        let body =
+            bincode::serde::encode_to_vec(self, bincode::config::legacy()).map_err(|e| e.to_string())?;
         let mut out = Writer::with_capacity(HEAD_BYTES + body.len() + 16);
         out.u32(MAGIC);
         out.u16(FORMAT);
@@ -134,7 +135,11 @@ impl Catalog {
         let digest = reader.u128().ok_or_else(short)?;
         let expected = digest128(&bytes[..HEAD_BYTES + body.len()]);
         if digest != expected {
-            return Err(Flaw::damage(0, format!("a catalog with digest {expected:032x}"), format!("{digest:032x}")));
+            return Err(Flaw::damage(
+                0,
+                format!("a catalog with digest {expected:032x}"),
+                format!("{digest:032x}"),
+            ));
         }
         if incompatible != 0 {
             return Err(Flaw::damage(8, "no unknown features", format!("{incompatible:#x}")));

@@ -91,10 +91,7 @@ pub(crate) fn decode(bytes: &[u8], address: NodeAddress, level: u32) -> Result<N
     if is_leaf {
         let mut entries = [Entry::ABSENT; FANOUT];
         for entry in &mut entries {
-            *entry = Entry {
-                low: reader.u64().ok_or_else(short)?,
-                high: reader.u64().ok_or_else(short)?,
-            };
+            *entry = Entry { low: reader.u64().ok_or_else(short)?, high: reader.u64().ok_or_else(short)? };
         }
         Ok(NodeImage::Leaf { birth, entries })
     } else {

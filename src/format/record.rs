@@ -149,7 +149,8 @@ impl Record {
 
     /// Reads a record from the bytes of all its slots; returns it with its digest.
     pub(crate) fn decode(bytes: &[u8], page_size: u32) -> Result<(Record, u128), Flaw> {
-        Self::fields(bytes, page_size).unwrap_or_else(|| Err(Flaw::damage(0, "a whole record", "too few bytes")))
+        Self::fields(bytes, page_size)
+            .unwrap_or_else(|| Err(Flaw::damage(0, "a whole record", "too few bytes")))
     }
 
     fn fields(bytes: &[u8], page_size: u32) -> Option<Result<(Record, u128), Flaw>> {
@@ -176,7 +177,11 @@ impl Record {
         let digest = reader.u128()?;
         if digest != digest128(covered) {
             let offset = u64::try_from(body).ok()?;
-            return Some(Err(Flaw::damage(offset, format!("digest {:032x}", digest128(covered)), format!("{digest:032x}"))));
+            return Some(Err(Flaw::damage(
+                offset,
+                format!("digest {:032x}", digest128(covered)),
+                format!("{digest:032x}"),
+            )));
         }
         if format > FORMAT {
             return Some(Err(Flaw::Newer { found: format }));
@@ -189,7 +194,11 @@ impl Record {
         if header_slots as usize != body.checked_add(DIGEST_BYTES)?.div_ceil(page_size as usize)
             || (kind == RecordKind::Commit && data_slots as usize != pages)
         {
-            return Some(Err(Flaw::damage(104, "slots that fit the lists", format!("{header_slots} and {data_slots}"))));
+            return Some(Err(Flaw::damage(
+                104,
+                "slots that fit the lists",
+                format!("{header_slots} and {data_slots}"),
+            )));
         }
         let pair = |item: &[u8]| {
             let mut item = Reader::new(item);

@@ -66,7 +66,8 @@ impl SegmentHeader {
 
     /// Reads the header of segment `number`.
     pub(crate) fn decode(bytes: &[u8], number: u32) -> Result<SegmentHeader, Flaw> {
-        Self::fields(bytes, number).unwrap_or_else(|| Err(Flaw::damage(0, "a segment header", "too few bytes")))
+        Self::fields(bytes, number)
+            .unwrap_or_else(|| Err(Flaw::damage(0, "a segment header", "too few bytes")))
     }
 
     fn fields(bytes: &[u8], number: u32) -> Option<Result<SegmentHeader, Flaw>> {

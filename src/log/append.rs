@@ -182,8 +182,14 @@ impl Appender {
     pub(crate) fn recycle_dead(&mut self, log_start: u64) {
         let Position { segment, next, .. } = self.position;
         for (number, (_, sequence)) in &self.files {
-            let is_dead = self.segments.get(*number).is_some_and(|s| s.allocated.load(Ordering::Acquire) == 0);
-            if is_dead && *sequence < log_start && *number != segment && *number != next && !self.pool.contains(number) {
+            let is_dead =
+                self.segments.get(*number).is_some_and(|s| s.allocated.load(Ordering::Acquire) == 0);
+            if is_dead
+                && *sequence < log_start
+                && *number != segment
+                && *number != next
+                && !self.pool.contains(number)
+            {
                 self.pool.push(*number);
             }
         }
@@ -198,7 +204,12 @@ impl Appender {
     pub(crate) fn plan(&self, shape: Shape, is_plain: bool) -> Plan {
         let geometry = self.segments.geometry();
         if is_plain && let Some(part) = self.join(shape) {
-            return Plan { parts: vec![part], segments: vec![self.position.segment], geometry, joins_group: true };
+            return Plan {
+                parts: vec![part],
+                segments: vec![self.position.segment],
+                geometry,
+                joins_group: true,
+            };
         }
         let parts = plan(geometry, self.position.slot, shape);
         let last = parts.last().map_or(0, |part| part.segment);
@@ -221,19 +232,35 @@ impl Appender {
             Some(group) => (group.pages.len(), group.meta.as_ref().map_or(0, Vec::len)),
             None => (0, 0),
         };
-        let fits = |open: usize| open + shape.pages <= group::capacity(geometry.page_size(), meta.max(shape.meta_bytes));
-        let ends = |slots: u32| self.position.slot.checked_add(slots).is_some_and(|end| end <= geometry.segment_slots());
+        let fits = |open: usize| {
+            open + shape.pages <= group::capacity(geometry.page_size(), meta.max(shape.meta_bytes))
+        };
+        let ends = |slots: u32| {
+            self.position.slot.checked_add(slots).is_some_and(|end| end <= geometry.segment_slots())
+        };
         let header_slots = match &self.group {
             Some(_) if fits(open) && ends(pages) => 0,
             _ if fits(0) && ends(pages + 1) => 1,
             _ => return None,
         };
         let (slot, freed) = (self.position.slot, 0..0);
-        Some(Part { segment: 0, slot, header_slots, pages: 0..shape.pages, freed, has_meta: shape.meta_bytes > 0 })
+        Some(Part {
+            segment: 0,
+            slot,
+            header_slots,
+            pages: 0..shape.pages,
+            freed,
+            has_meta: shape.meta_bytes > 0,
+        })
     }
 
     /// Writes a batch as planned. It is not durable before [`Appender::sync`].
-    pub(crate) fn append(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
+    pub(crate) fn append(
+        &mut self,
+        plan: &Plan,
+        batch: &Batch<'_>,
+        will_sync: bool,
+    ) -> Result<(), AppendFailure> {
         if plan.joins_group {
             return self.append_to_group(plan, batch, will_sync);
         }
@@ -252,7 +279,12 @@ impl Appender {
     }
 
     /// Lets a batch join the open group, or begin one.
-    fn append_to_group(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
+    fn append_to_group(
+        &mut self,
+        plan: &Plan,
+        batch: &Batch<'_>,
+        will_sync: bool,
+    ) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
         let [part] = &plan.parts[..] else { return Ok(()) };
         if part.header_slots > 0 {
@@ -285,7 +317,9 @@ impl Appender {
                 self.position = saved;
                 Err(AppendFailure::Clean(error))
             }
-            Err(AppendFailure::Clean(error) | AppendFailure::Fatal(error)) => Err(AppendFailure::Fatal(error)),
+            Err(AppendFailure::Clean(error) | AppendFailure::Fatal(error)) => {
+                Err(AppendFailure::Fatal(error))
+            }
             Ok(()) => Ok(()),
         }
     }
@@ -353,7 +387,8 @@ impl Appender {
                 tail
             }
         };
-        tail.write_all_at(buffers, geometry.offset(slot)).map_err(|error| AppendFailure::Clean(self.tail_error(error)))
+        tail.write_all_at(buffers, geometry.offset(slot))
+            .map_err(|error| AppendFailure::Clean(self.tail_error(error)))
     }
 
     fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>) -> Result<(), AppendFailure> {
@@ -407,11 +442,19 @@ impl Appender {
         }
         let first = self.position.slot + 1;
         let room = (geometry.segment_slots() - first).min(super::layout::part_slots_max(geometry) - 1);
-        let bytes = make(self.position.segment, geometry.offset(first), u64::from(room) * geometry.page_bytes());
+        let bytes =
+            make(self.position.segment, geometry.offset(first), u64::from(room) * geometry.page_bytes());
         let padded = bytes.len().next_multiple_of(geometry.page_size() as usize);
         let data_slots = u32::try_from(padded / geometry.page_size() as usize).expect("within a segment");
         debug_assert!(data_slots <= room);
-        let record = Record { kind: RecordKind::Nodes, is_last: true, version, durable, data_slots, ..self.blank_record() };
+        let record = Record {
+            kind: RecordKind::Nodes,
+            is_last: true,
+            version,
+            durable,
+            data_slots,
+            ..self.blank_record()
+        };
         let padding = vec![0; padded - bytes.len()];
         self.write_record(&record, &[&bytes, &padding])
     }
@@ -450,7 +493,11 @@ impl Appender {
         buffers.push(IoSlice::new(&header));
         buffers.extend(data.iter().map(|bytes| IoSlice::new(bytes)));
         self.write_tail(&buffers, self.position.slot)?;
-        self.write_file(&buffers, geometry.offset(self.position.slot), u64::from(slots) * geometry.page_bytes())?;
+        self.write_file(
+            &buffers,
+            geometry.offset(self.position.slot),
+            u64::from(slots) * geometry.page_bytes(),
+        )?;
         self.appended_bytes += u64::from(slots) * geometry.page_bytes();
         self.position.slot += slots;
         self.prepared = self.prepared.max(self.position.slot);
@@ -544,7 +591,8 @@ impl Appender {
         };
         let is_fresh = self.position.next_is_fresh;
         let (digest, sequence) = (self.position.digest, header.sequence);
-        self.position = Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
+        self.position =
+            Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
         (self.prepared, self.reserved) = (0, 0);
         if was_used {
             (self.prepared, self.reserved) = (geometry.segment_slots(), geometry.segment_slots());

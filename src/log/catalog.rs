@@ -43,12 +43,15 @@ impl CatalogSlots {
     pub(crate) fn open(storage: &dyn Storage) -> Result<(CatalogSlots, Catalog)> {
         let open = |name: &str| {
             storage.open(name).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Error::corrupt(storage.path(name), 0, "a catalog file", "no such file"),
+                std::io::ErrorKind::NotFound => {
+                    Error::corrupt(storage.path(name), 0, "a catalog file", "no such file")
+                }
                 _ => Error::io("open", storage.path(name), error),
             })
         };
         let files = [open(NAMES[0])?, open(NAMES[1])?];
-        let mut slots = CatalogSlots { files, paths: NAMES.map(|name| storage.path(name)), sequence: 0, newest: 1 };
+        let mut slots =
+            CatalogSlots { files, paths: NAMES.map(|name| storage.path(name)), sequence: 0, newest: 1 };
         let read = [slots.read(0), slots.read(1)];
         let mut newest = None;
         let mut first_error = None;
@@ -105,10 +108,5 @@ impl CatalogSlots {
         file.sync().map_err(|error| Error::io("sync", path(), error))?;
         (self.newest, self.sequence) = (index, sequence);
         Ok(())
-    }
-
-    /// The sequence of the newest catalog.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.sequence
     }
 }

@@ -47,24 +47,25 @@ impl NodeRun {
         let mut placed = Vec::new();
         let (nodes, version, first) = (&self.nodes, self.version, self.done);
         let mut place = (0, 0);
-        let done = appender.append_nodes(version, durable, disk_size(true) as u64, &mut |segment, offset, room| {
-            let mut out = Writer::default();
-            place = (segment, 0);
-            for (pointer, level) in &nodes[first..] {
-                let size = disk_size(pointer.is_leaf()) as u64;
-                if out.bytes.len() as u64 + size > room {
-                    break;
+        let done =
+            appender.append_nodes(version, durable, disk_size(true) as u64, &mut |segment, offset, room| {
+                let mut out = Writer::default();
+                place = (segment, 0);
+                for (pointer, level) in &nodes[first..] {
+                    let size = disk_size(pointer.is_leaf()) as u64;
+                    if out.bytes.len() as u64 + size > room {
+                        break;
+                    }
+                    let address = geometry.node_address(segment, offset + out.bytes.len() as u64);
+                    let child = |word: &Word| child_address(slab, word);
+                    encode(slab.node_of(*pointer), *level, address, &child, &mut out);
+                    // Its parent may follow in this very part.
+                    slab.head_of(*pointer).set_disk(Some(address));
+                    placed.push(*pointer);
+                    place.1 += size;
                 }
-                let address = geometry.node_address(segment, offset + out.bytes.len() as u64);
-                let child = |word: &Word| child_address(slab, word);
-                encode(slab.node_of(*pointer), *level, address, &child, &mut out);
-                // Its parent may follow in this very part.
-                slab.head_of(*pointer).set_disk(Some(address));
-                placed.push(*pointer);
-                place.1 += size;
-            }
-            out.bytes
-        });
+                out.bytes
+            });
         if let Err(failure) = done {
             for pointer in placed {
                 slab.head_of(pointer).set_disk(None);

@@ -274,7 +274,8 @@ impl Scan<'_> {
                 return damaged("a log that goes on in the next segment");
             }
         }
-        let last = (slot.saturating_add(part_slots_max(geometry)).saturating_add(1)).min(geometry.segment_slots());
+        let last =
+            (slot.saturating_add(part_slots_max(geometry)).saturating_add(1)).min(geometry.segment_slots());
         let mut head = [0; 128];
         for later in slot..last {
             self.segments.read_slots(self.segment(), later, &mut head)?;
@@ -285,7 +286,12 @@ impl Scan<'_> {
             {
                 let path = self.segments.storage().path(&file_name(self.position.segment));
                 let wanted = format!("the record of {expected}, which was durable");
-                return Err(Error::corrupt(path, geometry.offset(slot), wanted, "a log that goes on behind it"));
+                return Err(Error::corrupt(
+                    path,
+                    geometry.offset(slot),
+                    wanted,
+                    "a log that goes on behind it",
+                ));
             }
         }
         self.deny_broken_header()

@@ -8,8 +8,8 @@
 //! below that: what was just committed costs no page fault, and buffered commits can be gathered before they are
 //! handed to the system.
 
-use std::sync::OnceLock;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use super::geometry::Geometry;
 use crate::error::{Error, Result};
@@ -90,7 +90,12 @@ fn place(number: u32) -> (usize, usize) {
 }
 
 impl Segments {
-    pub(crate) fn new(storage: Arc<dyn Storage>, store_id: StoreId, geometry: Geometry, verify_always: bool) -> Segments {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        store_id: StoreId,
+        geometry: Geometry,
+        verify_always: bool,
+    ) -> Segments {
         Segments {
             storage,
             store_id,
@@ -128,8 +133,8 @@ impl Segments {
     /// Makes a segment known; its file is opened when first needed.
     pub(crate) fn add(&self, number: u32, generation: u32) -> &Segment {
         let (chunk, index) = place(number);
-        let slots = self.chunks[chunk]
-            .get_or_init(|| (0..64usize << chunk).map(|_| OnceLock::new()).collect());
+        let slots =
+            self.chunks[chunk].get_or_init(|| (0..64usize << chunk).map(|_| OnceLock::new()).collect());
         slots[index].get_or_init(|| Segment {
             number,
             generation: AtomicU32::new(generation),
@@ -195,11 +200,21 @@ impl Segments {
             .map_err(|flaw| flaw.into_error(self.path(segment.number), 0))?;
         if header.store_id != self.store_id {
             let found = format!("store {}", header.store_id);
-            return Err(Error::corrupt(self.path(segment.number), 8, format!("store {}", self.store_id), found));
+            return Err(Error::corrupt(
+                self.path(segment.number),
+                8,
+                format!("store {}", self.store_id),
+                found,
+            ));
         }
         if header.page_size != self.geometry.page_size() || header.slots != self.geometry.segment_slots() {
             let expected = format!("pages of {} bytes", self.geometry.page_size());
-            return Err(Error::corrupt(self.path(segment.number), 32, expected, header.page_size.to_string()));
+            return Err(Error::corrupt(
+                self.path(segment.number),
+                32,
+                expected,
+                header.page_size.to_string(),
+            ));
         }
         Ok(header)
     }
@@ -301,8 +316,9 @@ impl Segments {
     }
 
     fn segment_of(&self, number: u32) -> Result<&Segment> {
-        self.get(number)
-            .ok_or_else(|| Error::corrupt(self.path(number), 0, "a segment of this store", "none of that number"))
+        self.get(number).ok_or_else(|| {
+            Error::corrupt(self.path(number), 0, "a segment of this store", "none of that number")
+        })
     }
 
     /// `len` bytes at byte `start` of a segment, unverified.
@@ -322,7 +338,12 @@ impl Segments {
 
     /// The page of `id` where `entry` says that it lies. Its checksum is verified unless that was done since opening.
     #[inline]
-    pub(crate) fn page<'a>(&self, table: &'a SegmentTable, id: PageId, entry: Entry) -> Result<Option<&'a [u8]>> {
+    pub(crate) fn page<'a>(
+        &self,
+        table: &'a SegmentTable,
+        id: PageId,
+        entry: Entry,
+    ) -> Result<Option<&'a [u8]>> {
         let Some(location) = entry.location() else { return Ok(None) };
         let (number, slot) = self.geometry.split(location);
         let loaded = self.loaded(table, number)?;
@@ -390,7 +411,12 @@ impl Segments {
         let Some(location) = entry.location() else { return Ok(None) };
         let (number, slot) = self.geometry.split(location);
         let loaded = self.loaded(table, number)?;
-        let bytes = self.bytes(loaded, number, usize_of(self.geometry.offset(slot)), self.geometry.page_size() as usize)?;
+        let bytes = self.bytes(
+            loaded,
+            number,
+            usize_of(self.geometry.offset(slot)),
+            self.geometry.page_size() as usize,
+        )?;
         let checksum = self.verify(id, entry, location, bytes)?;
         Ok(Some((bytes, checksum)))
     }
@@ -460,11 +486,16 @@ fn usize_of(bytes: u64) -> usize {
 }
 
 /// An error of the system, told apart: a full disk is one that the user can mend.
-pub(crate) fn disk_error(operation: &'static str, file: std::path::PathBuf, needed: u64, error: std::io::Error) -> Error {
+pub(crate) fn disk_error(
+    operation: &'static str,
+    file: std::path::PathBuf,
+    needed: u64,
+    error: std::io::Error,
+) -> Error {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
-            Error::Full { needed, file, source: Arc::new(error) }
-        }
+        std::io::ErrorKind::StorageFull
+        | std::io::ErrorKind::QuotaExceeded
+        | std::io::ErrorKind::FileTooLarge => Error::Full { needed, file, source: Arc::new(error) },
         _ => Error::io(operation, file, error),
     }
 }

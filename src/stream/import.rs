@@ -63,7 +63,9 @@ fn refuse_occupied(dir: &Path) -> Result<()> {
             Some(_) => Err(Error::AlreadyExists { dir: dir.to_owned() }),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotADirectory => Err(Error::NotADirectory { path: dir.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            Err(Error::NotADirectory { path: dir.to_owned() })
+        }
         Err(error) => Err(Error::io("look at", dir.to_owned(), error)),
     }
 }
@@ -89,7 +91,9 @@ impl Staging {
     /// The switch: from here on the store is there.
     fn become_store(self, dir: &Path) -> Result<()> {
         fs::rename(&self.path, dir).map_err(|error| match error.kind() {
-            ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists => Error::AlreadyExists { dir: dir.to_owned() },
+            ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists => {
+                Error::AlreadyExists { dir: dir.to_owned() }
+            }
             _ => Error::io("move the imported store to", dir.to_owned(), error),
         })?;
         fs::File::open(&self.parent)

@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::checksum::{PageChecksum, checksum64};
 use crate::format::control::META_MAX;
 use crate::format::stream::{
-    HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES, PREFIX_BYTES, Prefix, SYNC, SYNC_BYTES,
-    StreamHeader, TRAILER, TRAILER_BYTES, decode_meta, encode_sync, encode_trailer, major_of, run_pages,
+    HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES, PREFIX_BYTES, Prefix, SYNC,
+    SYNC_BYTES, StreamHeader, TRAILER, TRAILER_BYTES, decode_meta, encode_sync, encode_trailer, major_of,
+    run_pages,
 };
 use crate::id::{Fingerprint, PageId, Version};
 use crate::progress::{Meter, Observer};
@@ -60,7 +61,11 @@ pub fn verify_stream(r: &mut dyn Read, observer: &mut dyn Observer) -> Result<St
 }
 
 /// Reads a whole stream into `sink`.
-pub(super) fn read_stream(r: &mut dyn Read, sink: &mut dyn PageSink, meter: &mut Meter<'_>) -> Result<StreamSummary> {
+pub(super) fn read_stream(
+    r: &mut dyn Read,
+    sink: &mut dyn PageSink,
+    meter: &mut Meter<'_>,
+) -> Result<StreamSummary> {
     let mut source = Source { from: r, offset: 0 };
     let mut first = [0; PREAMBLE_BYTES];
     source.fill(&mut first)?;
@@ -259,7 +264,11 @@ impl StreamReader<'_> {
                     let adds_up = (self.pages, self.fingerprint) == (header.live_pages, header.fingerprint);
                     if found != expected || !adds_up {
                         let expected = format!("{} pages with {}", header.live_pages, header.fingerprint);
-                        return Err(bad(offset, expected, format!("{} with {}", self.pages, self.fingerprint)));
+                        return Err(bad(
+                            offset,
+                            expected,
+                            format!("{} with {}", self.pages, self.fingerprint),
+                        ));
                     }
                     return Ok(());
                 }
@@ -295,7 +304,11 @@ impl StreamReader<'_> {
             && codec == [0; 4]
             && first >= self.next_id;
         let (Some(end), true) = (end, is_sane) else {
-            return Err(bad(offset, format!("pages from {} on", self.next_id), format!("{count} from {first} on")));
+            return Err(bad(
+                offset,
+                format!("pages from {} on", self.next_id),
+                format!("{count} from {first} on"),
+            ));
         };
         let mut list = fixed.to_vec();
         list.resize(16 + count as usize * 8, 0);
@@ -304,13 +317,19 @@ impl StreamReader<'_> {
         buffer.resize(count as usize * page_size, 0);
         let bodies_at = self.source.offset;
         self.source.fill(buffer)?;
-        for (index, (bytes, sum)) in (0u64..).zip(buffer.chunks_exact(page_size).zip(list[16..].chunks_exact(8))) {
+        for (index, (bytes, sum)) in
+            (0u64..).zip(buffer.chunks_exact(page_size).zip(list[16..].chunks_exact(8)))
+        {
             let id = PageId(first + index);
             let sum = PageChecksum(u64::from_le_bytes(sum.try_into().unwrap_or_default()));
             let found = PageChecksum::of(id, bytes);
             if found != sum {
                 let at = bodies_at + index * page_size as u64;
-                return Err(bad(at, format!("{id} with checksum {:016x}", sum.0), format!("{:016x}", found.0)));
+                return Err(bad(
+                    at,
+                    format!("{id} with checksum {:016x}", sum.0),
+                    format!("{:016x}", found.0),
+                ));
             }
             self.fingerprint = self.fingerprint.plus(id, sum.short());
             sink.page(id, sum, bytes)?;

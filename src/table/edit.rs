@@ -206,11 +206,9 @@ impl<'s> Edit<'s> {
             return Ok(());
         }
         if level == 0 {
-            let (leaf, replaced) =
-                self.slab.own_leaf(word, self.version, self.settled, &mut self.made)?;
+            let (leaf, replaced) = self.slab.own_leaf(word, self.version, self.settled, &mut self.made)?;
             let beyond = usize::try_from(page_count - first).expect("within a leaf");
-            let olds: Vec<Entry> =
-                leaf.entries[beyond..].iter_mut().map(std::mem::take).collect();
+            let olds: Vec<Entry> = leaf.entries[beyond..].iter_mut().map(std::mem::take).collect();
             note(self.slab, &mut self.dead, replaced);
             for (id, old) in (page_count..).zip(olds) {
                 self.forget(PageId(id), old);

@@ -73,13 +73,7 @@ fn walk(
 }
 
 /// The first ids from `from` on, below `end`, that hold no page in `root`: at most `limit` of them.
-pub(crate) fn find_holes(
-    slab: &Slab,
-    root: &Root,
-    from: u64,
-    end: u64,
-    limit: usize,
-) -> Result<Vec<PageId>> {
+pub(crate) fn find_holes(slab: &Slab, root: &Root, from: u64, end: u64, limit: usize) -> Result<Vec<PageId>> {
     let mut holes = Vec::new();
     let mut expected = from;
     for_each_entry(slab, root, PageId(from), &mut |id, entry| {

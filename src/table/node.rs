@@ -203,12 +203,8 @@ impl Word {
     /// Replaces a disk link by the link to the same node in memory.
     pub(super) fn rebase(&self, from: NodeAddress, to: NodePointer) {
         // Losing the race is fine: the other thread put the same node there (invariant 1).
-        let _ = self.0.compare_exchange(
-            Self::pack(Link::Disk(from)),
-            to.0,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
+        let _ =
+            self.0.compare_exchange(Self::pack(Link::Disk(from)), to.0, Ordering::Release, Ordering::Relaxed);
     }
 }
 

@@ -32,7 +32,11 @@ thread_local! {
 
 impl Epoch {
     pub(crate) fn new() -> Epoch {
-        Epoch { collector: Collector::new(), key: NEXT_KEY.fetch_add(1, Ordering::Relaxed), life: Arc::new(()) }
+        Epoch {
+            collector: Collector::new(),
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            life: Arc::new(()),
+        }
     }
 
     /// Pins the thread: memory that is made dead from now on stays until the guard is dropped. Some 10 ns.

@@ -9,6 +9,7 @@
 use crossbeam_epoch::Guard;
 
 use crate::sync::atomic::{AtomicPtr, Ordering};
+use crate::sync::{Planted, release_unless};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl<T> Published<T> {
     /// Makes `next` the current value. One thread publishes at a time. The value before it now belongs to whoever
     /// reclaims (`version::held`).
     pub(crate) fn publish(&self, next: Box<T>) {
-        self.0.store(Box::into_raw(next), Ordering::Release);
+        self.0.store(Box::into_raw(next), release_unless(Planted::RelaxedPublish));
     }
 }
 

@@ -78,7 +78,12 @@ fn limbo_size(dead: &[Dead]) -> u64 {
 impl Reclaimer {
     /// Starts with `settled` as the newest version; older live ones are found in the registry by the first scan if
     /// they are given as `live`.
-    pub(crate) fn new(slab: Arc<Slab>, segments: Arc<Segments>, settled: HeldRoot, live: Vec<HeldRoot>) -> Reclaimer {
+    pub(crate) fn new(
+        slab: Arc<Slab>,
+        segments: Arc<Segments>,
+        settled: HeldRoot,
+        live: Vec<HeldRoot>,
+    ) -> Reclaimer {
         let live = live.into_iter().map(|root| (root.root().version, root)).collect();
         Reclaimer {
             slab,
@@ -159,9 +164,15 @@ impl Reclaimer {
     }
 
     /// Step 4: versions that were live and no longer are.
-    fn drop_gone(&mut self, now: &BTreeMap<Version, HeldRoot>, dead: &mut Vec<Dead>, roots: &mut Vec<HeldRoot>) {
+    fn drop_gone(
+        &mut self,
+        now: &BTreeMap<Version, HeldRoot>,
+        dead: &mut Vec<Dead>,
+        roots: &mut Vec<HeldRoot>,
+    ) {
         let settled = self.settled.root().version;
-        let gone: Vec<Version> = self.live.keys().filter(|version| !now.contains_key(version)).copied().collect();
+        let gone: Vec<Version> =
+            self.live.keys().filter(|version| !now.contains_key(version)).copied().collect();
         for version in gone {
             let Some(root) = self.live.remove(&version) else { continue };
             if version == settled {

@@ -18,6 +18,7 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Planted, release_unless};
 
 /// Slots of chunk 0; each later chunk has twice as many.
 const FIRST: usize = if cfg!(loom) { 2 } else { 64 };
@@ -100,10 +101,16 @@ impl<T> Registry<T> {
         if slot.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
             return false;
         }
-        slot.payload.store(std::ptr::null_mut(), Ordering::Release);
+        slot.payload.store(std::ptr::null_mut(), release_unless(Planted::RelaxedRelease));
         self.live.fetch_sub(1, Ordering::Relaxed);
         self.push(id.0, id.0);
         true
+    }
+
+    /// What a slot pins.
+    #[cfg(test)]
+    pub(crate) fn payload(&self, id: SlotId) -> Option<NonNull<T>> {
+        NonNull::new(self.slot(id.0).payload.load(Ordering::Acquire))
     }
 
     /// Calls `visit` with the payload of every occupied slot.
@@ -182,5 +189,62 @@ impl<T> Registry<T> {
 impl<T> std::fmt::Debug for Registry<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registry").field("live", &self.live()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_and_indexes_belong_together() {
+        let mut expected = 0u32;
+        for chunk in 0..10 {
+            assert_eq!(first_index(chunk), expected);
+            for offset in 0..FIRST << chunk {
+                assert_eq!(place(expected), (chunk, offset));
+                expected += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_scan_sees_every_pin_and_no_other() {
+        let registry = Registry::new();
+        let mut values: Vec<Box<u64>> = (0..1000).map(Box::new).collect();
+        let slots: Vec<SlotId> =
+            values.iter_mut().map(|value| registry.take(NonNull::from(&mut **value))).collect();
+        let count = || {
+            let mut count = 0;
+            registry.scan(|_| count += 1);
+            count
+        };
+        assert_eq!((count(), registry.live()), (1000, 1000));
+        registry.retain(slots[7]);
+        assert!(!registry.release(slots[7]), "a clone still pins it");
+        for slot in &slots {
+            assert!(registry.release(*slot));
+        }
+        assert_eq!((count(), registry.live()), (0, 0));
+    }
+
+    #[test]
+    fn threads_never_share_a_slot() {
+        let registry = Registry::new();
+        std::thread::scope(|scope| {
+            for thread in 0..8u64 {
+                let registry = &registry;
+                scope.spawn(move || {
+                    let mut value = Box::new(thread);
+                    let pointer = NonNull::from(&mut *value);
+                    for _ in 0..20_000 {
+                        let slots: Vec<SlotId> = (0..3).map(|_| registry.take(pointer)).collect();
+                        assert!(slots.iter().all(|slot| registry.payload(*slot) == Some(pointer)));
+                        slots.into_iter().for_each(|slot| assert!(registry.release(slot)));
+                    }
+                });
+            }
+        });
+        assert_eq!(registry.live(), 0);
     }
 }

@@ -1,0 +1,319 @@
+//! Goal: the concurrent core keeps its promises under every interleaving and every reordering that the memory model
+//! allows.
+//!
+//! Method: loom runs the real `Published`, `Epoch`, `Grace`, `Registry` and `GroupCommit` (with the real crossbeam-epoch)
+//! exhaustively up to a number of preemptions, one that takes seconds each (`LOOM_MAX_PREEMPTIONS` overrules it). Payloads carry a canary that loom
+//! watches: using one that was freed, or freeing one in use, is an error. Each model prints how many interleavings it
+//! explored. Then the same models run with a bug planted, in the model or in the code itself (`sync::Planted`), and must fail.
+//!
+//! `RUSTFLAGS="--cfg loom --cfg crossbeam_loom" cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1`
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+
+use crate::commit::queue::GroupCommit;
+use crate::sync::{PLANTED, Planted};
+use crate::version::epoch::Epoch;
+use crate::version::grace::Grace;
+use crate::version::published::Published;
+use crate::version::registry::Registry;
+
+/// What stands for a version's root: its canary is 1 while it lives.
+struct Payload {
+    canary: UnsafeCell<u32>,
+}
+
+impl Payload {
+    fn new() -> Box<Payload> {
+        Box::new(Payload { canary: UnsafeCell::new(1) })
+    }
+
+    fn read(&self) {
+        // SAFETY: loom checks that nobody writes meanwhile; that is the point.
+        self.canary.with(|canary| assert_eq!(unsafe { *canary }, 1, "a freed version was read"));
+    }
+
+    /// Ends a payload's life. The memory itself is only given back when the model ends, so that a wrong use shows as a
+    /// wrong canary and not as a crash of the test.
+    fn end(&self) {
+        // SAFETY: loom checks that nobody reads meanwhile; that is the point.
+        self.canary.with_mut(|canary| unsafe { *canary = 0 });
+    }
+}
+
+/// Bugs planted in a model's reclaimer or reader.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bug {
+    None,
+    /// Freed at once after the publish.
+    NoGrace,
+    /// The slots are scanned before the grace period has passed.
+    ScanBeforeGrace,
+    /// The slot is filled after the guard was dropped.
+    RegisterAfterUnpin,
+    /// The slots are not looked at at all.
+    NoScan,
+}
+
+struct Core {
+    epoch: Epoch,
+    grace: Grace,
+    published: Published<Payload>,
+    registry: Registry<Payload>,
+}
+
+impl Core {
+    fn new() -> Arc<Core> {
+        let published = Published::new(Payload::new());
+        Arc::new(Core { epoch: Epoch::new(), grace: Grace::new(), published, registry: Registry::new() })
+    }
+
+    fn current(&self) -> NonNull<Payload> {
+        let guard = self.epoch.pin();
+        NonNull::from(self.published.load(&guard))
+    }
+
+    fn sees(&self, payload: NonNull<Payload>) -> bool {
+        let mut is_seen = false;
+        self.registry.scan(|found| is_seen |= found == payload);
+        is_seen
+    }
+
+    /// Publishes a new version and ends the old one, following the reclaimer's protocol. Returns whether it ended.
+    fn commit(&self, bug: Bug) -> bool {
+        let old = self.current();
+        self.published.publish(Payload::new());
+        let guard = self.epoch.pin();
+        let ticket = self.grace.issue(&guard);
+        drop(guard);
+        let seen_early = self.sees(old);
+        if bug != Bug::NoGrace {
+            self.grace.advance(&self.epoch);
+            if self.grace.passed() < ticket {
+                return false;
+            }
+        }
+        let is_seen = match bug {
+            Bug::NoScan => false,
+            Bug::ScanBeforeGrace => seen_early,
+            _ => self.sees(old),
+        };
+        if !is_seen {
+            // SAFETY: the memory lives until the model ends; whether it may end is what is tested.
+            unsafe { old.as_ref() }.end();
+        }
+        !is_seen
+    }
+}
+
+/// Names the one model that a child process is to run, with its bug planted.
+const CHILD: &str = "VELLUM_LOOM_PLANTED";
+
+/// Runs a model under loom, up to `bound` preemptions (`LOOM_MAX_PREEMPTIONS` overrules it), and tells what was explored.
+fn explore(name: &str, bound: usize, model: impl Fn() + Sync + Send + 'static) {
+    static ITERATIONS: AtomicUsize = AtomicUsize::new(0);
+    if std::env::var(CHILD).is_ok_and(|planted| planted != name) {
+        return;
+    }
+    ITERATIONS.store(0, StdOrdering::Relaxed);
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 20_000;
+    let bound =
+        std::env::var("LOOM_MAX_PREEMPTIONS").ok().and_then(|bound| bound.parse().ok()).unwrap_or(bound);
+    builder.preemption_bound = Some(bound);
+    // A run that is cut short would still say "ok".
+    builder.max_duration = None;
+    let begun = std::time::Instant::now();
+    builder.check(move || {
+        ITERATIONS.fetch_add(1, StdOrdering::Relaxed);
+        model();
+    });
+    let iterations = ITERATIONS.load(StdOrdering::Relaxed);
+    println!(
+        "{name}: {iterations} interleavings, exhausted up to {bound} preemptions, {:.1?}",
+        begun.elapsed()
+    );
+}
+
+/// Runs a model with a bug planted; it must fail. A process of its own does it, because loom may abort on what it finds.
+fn explore_planted(name: &str, bound: usize, bug: Option<Planted>, model: impl Fn() + Sync + Send + 'static) {
+    if let Ok(planted) = std::env::var(CHILD) {
+        if planted == name {
+            PLANTED.store(bug.map_or(0, |bug| bug as u8), StdOrdering::Relaxed);
+            explore(name, bound, model);
+        }
+        return;
+    }
+    let test = std::thread::current().name().expect("a test has its name").to_owned();
+    let run = std::process::Command::new(std::env::current_exe().expect("the test itself"))
+        .args(["--exact", &test, "--test-threads=1"])
+        .env(CHILD, name)
+        .output()
+        .expect("the test runs once more");
+    assert!(!run.status.success(), "{name}: the planted bug was not found");
+    println!("{name}: the planted bug was found");
+}
+
+fn a_view_beside_a_commit(bug: Bug) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let core = Core::new();
+        let reader = {
+            let core = core.clone();
+            loom::thread::spawn(move || {
+                let guard = core.epoch.pin();
+                core.published.load(&guard).read();
+            })
+        };
+        core.commit(bug);
+        reader.join().unwrap();
+    }
+}
+
+fn a_snapshot_beside_a_commit(bug: Bug) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let core = Core::new();
+        let reader = {
+            let core = core.clone();
+            loom::thread::spawn(move || {
+                let guard = core.epoch.pin();
+                let payload = NonNull::from(core.published.load(&guard));
+                let slot = if bug == Bug::RegisterAfterUnpin {
+                    drop(guard);
+                    core.registry.take(payload)
+                } else {
+                    let slot = core.registry.take(payload);
+                    drop(guard);
+                    slot
+                };
+                // SAFETY: the memory lives until the model ends; whether the version does is what is tested.
+                unsafe { payload.as_ref() }.read();
+                core.registry.release(slot);
+            })
+        };
+        core.commit(bug);
+        reader.join().unwrap();
+    }
+}
+
+#[test]
+fn a_version_outlives_every_view_of_it() {
+    explore("view beside commit", 1, a_view_beside_a_commit(Bug::None));
+    explore_planted("view beside commit, no grace", 1, None, a_view_beside_a_commit(Bug::NoGrace));
+    let model = a_view_beside_a_commit(Bug::None);
+    explore_planted("view beside commit, relaxed publish", 1, Some(Planted::RelaxedPublish), model);
+}
+
+#[test]
+fn a_version_outlives_every_snapshot_of_it() {
+    explore("snapshot beside commit", 1, a_snapshot_beside_a_commit(Bug::None));
+    for (name, bug) in [
+        ("snapshot beside commit, no scan", Bug::NoScan),
+        ("snapshot beside commit, scan before grace", Bug::ScanBeforeGrace),
+        ("snapshot beside commit, register after unpin", Bug::RegisterAfterUnpin),
+    ] {
+        explore_planted(name, 2, None, a_snapshot_beside_a_commit(bug));
+    }
+    let model = a_snapshot_beside_a_commit(Bug::None);
+    explore_planted("snapshot beside commit, relaxed release", 1, Some(Planted::RelaxedRelease), model);
+}
+
+#[test]
+fn a_clone_keeps_the_pin_until_the_last_is_dropped() {
+    explore("clones beside a scan", 4, || {
+        let registry = Arc::new(Registry::new());
+        let mut payload = Payload::new();
+        let pointer = NonNull::from(&mut *payload);
+        let slot = registry.take(pointer);
+        registry.retain(slot);
+        let other = {
+            let registry = registry.clone();
+            loom::thread::spawn(move || registry.release(slot))
+        };
+        let mut is_seen = false;
+        registry.scan(|found| is_seen |= found == pointer);
+        assert!(is_seen, "a pin that is held is seen by every scan");
+        let was_last = registry.release(slot);
+        assert!(was_last ^ other.join().unwrap(), "one of two is the last");
+        registry.scan(|_| panic!("nothing is pinned any more"));
+    });
+}
+
+#[test]
+fn slots_are_never_shared() {
+    explore("free list of slots", 2, || {
+        let registry = Arc::new(Registry::new());
+        let take_and_release = |registry: &Registry<Payload>| {
+            let mut payload = Payload::new();
+            let pointer = NonNull::from(&mut *payload);
+            let slots = [registry.take(pointer), registry.take(pointer)];
+            assert_ne!(slots[0], slots[1]);
+            for slot in slots {
+                assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
+                registry.release(slot);
+            }
+        };
+        // The first chunk is there before the threads begin: loom doesn't see the lock inside `OnceLock`.
+        take_and_release(&registry);
+        let other = {
+            let registry = registry.clone();
+            loom::thread::spawn(move || {
+                let mut payload = Payload::new();
+                let pointer = NonNull::from(&mut *payload);
+                let slot = registry.take(pointer);
+                assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
+                registry.release(slot);
+            })
+        };
+        let mut payload = Payload::new();
+        let pointer = NonNull::from(&mut *payload);
+        for _ in 0..2 {
+            let slot = registry.take(pointer);
+            assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
+            registry.release(slot);
+        }
+        other.join().unwrap();
+        assert_eq!(registry.live(), 0);
+    });
+}
+
+/// Two or three threads that commit; the leader's work is exclusive, and everybody gets their own result once.
+fn group_commit(threads: u64) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let group: Arc<GroupCommit<u64, u64>> = Arc::new(GroupCommit::new(|| u64::MAX));
+        // Loom reports two leaders at once as concurrent writes.
+        let log: Arc<UnsafeCell<Vec<u64>>> = Arc::new(UnsafeCell::new(Vec::new()));
+        let submit = |group: &GroupCommit<u64, u64>, log: &UnsafeCell<Vec<u64>>, item: u64| {
+            let result = group.submit(item, |items| {
+                // SAFETY: one leader at a time; loom checks it.
+                log.with_mut(|log| unsafe { (*log).extend(&items) });
+                items.into_iter().map(|item| item * 10).collect()
+            });
+            assert_eq!(result, item * 10);
+        };
+        let others: Vec<_> = (1..threads)
+            .map(|item| {
+                let (group, log) = (group.clone(), log.clone());
+                loom::thread::spawn(move || submit(&group, &log, item))
+            })
+            .collect();
+        submit(&group, &log, threads);
+        for other in others {
+            other.join().unwrap();
+        }
+        // SAFETY: all threads are joined.
+        let mut seen = log.with(|log| unsafe { (*log).clone() });
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=threads).collect::<Vec<_>>(), "every item was processed once");
+    }
+}
+
+#[test]
+fn a_group_commit_loses_nobody() {
+    explore("group commit, 2 threads", 4, group_commit(2));
+    explore("group commit, 3 threads", 2, group_commit(3));
+    explore_planted("group commit, forgotten leader", 2, Some(Planted::ForgottenLeader), group_commit(2));
+}
