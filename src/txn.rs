@@ -230,6 +230,10 @@ impl WriteTxn {
             None => was_stored,
         };
         if !holds {
+            // The answer tells something about the snapshot's page, so it counts as a read.
+            if !self.is_cut(id) && !self.pages.contains_key(&id) {
+                self.note_read(id)?;
+            }
             return Err(Error::PageNotAllocated { page: id });
         }
         if let Some(Private::Written(bytes)) = self.pages.remove(&id) {

@@ -41,7 +41,13 @@ impl Grace {
     }
 
     /// Tries to bring grace periods to their end. Never waits.
+    ///
+    /// A deferred closure stays with the thread that deferred it until that thread pins often enough, which it may
+    /// never do again. So this thread adds a ticket of its own, which covers all before it.
     pub(crate) fn advance(&self, epoch: &Epoch) {
+        if self.passed() != self.issued.load(Ordering::Acquire) {
+            self.issue(&epoch.pin());
+        }
         for _ in 0..ADVANCES {
             if self.passed() == self.issued.load(Ordering::Acquire) {
                 return;
