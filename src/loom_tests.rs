@@ -201,15 +201,15 @@ fn a_snapshot_beside_a_commit(bug: Bug) -> impl Fn() + Sync + Send + 'static {
 
 #[test]
 fn a_version_outlives_every_view_of_it() {
-    explore("view beside commit", 1, a_view_beside_a_commit(Bug::None));
-    explore_planted("view beside commit, no grace", 1, None, a_view_beside_a_commit(Bug::NoGrace));
+    explore("view beside commit", 2, a_view_beside_a_commit(Bug::None));
+    explore_planted("view beside commit, no grace", 2, None, a_view_beside_a_commit(Bug::NoGrace));
     let model = a_view_beside_a_commit(Bug::None);
-    explore_planted("view beside commit, relaxed publish", 1, Some(Planted::RelaxedPublish), model);
+    explore_planted("view beside commit, relaxed publish", 2, Some(Planted::RelaxedPublish), model);
 }
 
 #[test]
 fn a_version_outlives_every_snapshot_of_it() {
-    explore("snapshot beside commit", 1, a_snapshot_beside_a_commit(Bug::None));
+    explore("snapshot beside commit", 2, a_snapshot_beside_a_commit(Bug::None));
     for (name, bug) in [
         ("snapshot beside commit, no scan", Bug::NoScan),
         ("snapshot beside commit, scan before grace", Bug::ScanBeforeGrace),
@@ -218,7 +218,7 @@ fn a_version_outlives_every_snapshot_of_it() {
         explore_planted(name, 2, None, a_snapshot_beside_a_commit(bug));
     }
     let model = a_snapshot_beside_a_commit(Bug::None);
-    explore_planted("snapshot beside commit, relaxed release", 1, Some(Planted::RelaxedRelease), model);
+    explore_planted("snapshot beside commit, relaxed release", 2, Some(Planted::RelaxedRelease), model);
 }
 
 #[test]

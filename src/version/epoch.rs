@@ -26,8 +26,13 @@ struct Registration {
     life: Weak<()>,
 }
 
+#[cfg(not(loom))]
 thread_local! {
     static HANDLES: RefCell<Vec<Registration>> = const { RefCell::new(Vec::new()) };
+}
+#[cfg(loom)]
+loom::thread_local! {
+    static HANDLES: RefCell<Vec<Registration>> = RefCell::new(Vec::new());
 }
 
 impl Epoch {
@@ -42,10 +47,6 @@ impl Epoch {
     /// Pins the thread: memory that is made dead from now on stays until the guard is dropped. Some 10 ns.
     #[inline]
     pub(crate) fn pin(&self) -> Guard {
-        if cfg!(loom) {
-            // loom runs each model's threads anew; a handle for each pin keeps its models self-contained.
-            return self.collector.register().pin();
-        }
         let pinned = HANDLES.try_with(|handles| {
             let handles = handles.try_borrow().ok()?;
             handles.first().filter(|first| first.key == self.key).map(|first| first.handle.pin())
