@@ -34,17 +34,37 @@ impl Core {
     /// Writes a checkpoint of the current version, unless nothing was committed since the last one.
     pub(crate) fn write_checkpoint(&self) -> Result<()> {
         let mut state = self.checkpoint.lock();
-        self.check_poison()?;
         let last = state.roots.last().expect("a store has a durable root").record.version;
-        let Some(captured) = self.capture(last)? else { return Ok(()) };
-        let done = self.write_captured(&mut state, &captured);
+        self.write_checkpoint_unless(&mut state, Some(last))
+    }
+
+    /// Sees to it that the catalog names the current version and no other, so that nothing is kept for an older one.
+    pub(crate) fn write_only_checkpoint(&self) -> Result<()> {
+        self.write_checkpoint()?;
+        let mut state = self.checkpoint.lock();
+        match state.roots.len() {
+            1 => Ok(()),
+            _ => self.write_checkpoint_unless(&mut state, None),
+        }
+    }
+
+    fn write_checkpoint_unless(
+        &self,
+        state: &mut crate::core::CheckpointState,
+        unless: Option<Version>,
+    ) -> Result<()> {
+        self.check_poison()?;
+        let Some(captured) = self.capture(unless)? else { return Ok(()) };
+        let done = self.write_captured(state, &captured);
         match done {
             Ok(record) => {
                 self.checkpointed_bytes.store(captured.appended_bytes, Ordering::Relaxed);
+                let version = record.version;
                 state.roots.push(DurableRoot { record, pin: captured.pin, root: captured.root });
-                // The catalog names the last two; the one before them is no longer needed.
-                while state.roots.len() > 2 {
-                    let gone = state.roots.remove(0);
+                // The catalog names the last two versions at most; what is before them is no longer needed.
+                let before = state.roots.len() - 1;
+                let has_older = before > 0 && state.roots[before - 1].record.version < version;
+                for gone in state.roots.drain(..before - usize::from(has_older)) {
                     self.registry.release(gone.pin);
                 }
                 self.log_start.store(state.roots[0].record.log_sequence, Ordering::Release);
@@ -58,12 +78,13 @@ impl Core {
         }
     }
 
-    fn capture(&self, last: Version) -> Result<Option<Captured>> {
+    /// Pins the current version and notes where the log stands; `None` if it is the version `unless`.
+    fn capture(&self, unless: Option<Version>) -> Result<Option<Captured>> {
         let mut log = self.log.lock();
         log.appender.flush().map_err(|failure| self.fail(failure))?;
         let guard = self.epoch.pin();
         let root = self.published.load(&guard);
-        if root.version == last {
+        if unless == Some(root.version) {
             return Ok(None);
         }
         let pin = self.registry.take(root.into());
@@ -127,9 +148,11 @@ impl Core {
             *tip_bytes.entry(*number).or_default() += bytes;
         }
         let mut live_bytes = tip_bytes.clone();
-        let before = state.roots.last().expect("a store has a durable root");
-        for (number, bytes) in self.bytes_only_in(before.root.root(), captured.root.root())? {
-            *live_bytes.entry(number).or_default() += bytes;
+        let before = state.roots.last().filter(|before| before.record.version < record.version);
+        if let Some(before) = before {
+            for (number, bytes) in self.bytes_only_in(before.root.root(), captured.root.root())? {
+                *live_bytes.entry(number).or_default() += bytes;
+            }
         }
         let position = captured.position;
         let files: Vec<(u32, u32, u64)> = self.log.lock().appender.files().collect();
@@ -146,7 +169,7 @@ impl Core {
             page_size: geometry.page_size(),
             segment_slots: geometry.segment_slots(),
             created_at_ms: state.created_at_ms,
-            roots: vec![before.record.clone(), record],
+            roots: before.map(|before| before.record.clone()).into_iter().chain([record]).collect(),
             log: LogPosition {
                 segment: position.segment,
                 generation: position.generation,

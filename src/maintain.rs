@@ -123,7 +123,7 @@ impl Core {
 
     /// Reclaims all that can be reclaimed now, and writes a checkpoint.
     pub(crate) fn maintain(&self) -> Result<()> {
-        self.write_checkpoint()?;
+        self.write_only_checkpoint()?;
         // Each round lets the epoch move on; judged items need one more period than retired ones.
         for _ in 0..16 {
             self.grace.advance(&self.epoch);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,21 +46,51 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
     if let Some(asked) = options.asked_page_size().filter(|asked| *asked != catalog.page_size) {
         return Err(Error::PageSizeMismatch { asked, found: catalog.page_size });
     }
+    refuse_missing(&*storage, &catalog)?;
     let (core, mut recovery) = recover(storage, options, slots, catalog)?;
     recovery.nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     Ok((core, recovery))
+}
+
+/// Refuses a store of which a file is gone, before anything is read from the others.
+fn refuse_missing(storage: &dyn Storage, catalog: &Catalog) -> Result<()> {
+    let found: std::collections::HashSet<u32> = list(storage)?.iter().filter_map(|name| number_of(name)).collect();
+    match catalog.segments.iter().find(|record| !found.contains(&record.number)) {
+        Some(record) => {
+            let path = storage.path(&file_name(record.number));
+            Err(Error::corrupt(path, 0, "a segment of the store", "no such file"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn list(storage: &dyn Storage) -> Result<Vec<String>> {
     storage.list().map_err(|error| Error::io("list", storage.path(""), error))
 }
 
-/// Refuses a directory in which anything isn't ours, before it is written to.
+/// Refuses names of which any isn't ours, before anything is written beside them.
 fn refuse_foreign(storage: &dyn Storage, names: &[String]) -> Result<()> {
-    let is_ours =
-        |name: &String| name == CREATING || NAMES.contains(&name.as_str()) || number_of(name).is_some();
     match names.iter().find(|name| !is_ours(name)) {
         Some(name) => Err(Error::NotAStore { dir: storage.path(""), reason: format!("it holds {name}") }),
+        None => Ok(()),
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    name == CREATING || NAMES.contains(&name) || number_of(name).is_some()
+}
+
+/// Refuses a directory of somebody else's before even the lock's file is made in it. What can't be listed is left for
+/// the storage to complain about.
+pub(crate) fn refuse_foreign_dir(dir: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    let files = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let names: Vec<String> = files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    if names.iter().any(|name| is_ours(name)) {
+        return Ok(());
+    }
+    match names.iter().find(|name| *name != "LOCK") {
+        Some(name) => Err(Error::NotAStore { dir: dir.to_owned(), reason: format!("it holds {name}") }),
         None => Ok(()),
     }
 }

@@ -57,6 +57,7 @@ impl Store {
     /// [`Error::Unsupported`] for a newer format, [`Error::Corrupt`] for damage, [`Error::Io`] and [`Error::Full`].
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store> {
         options.check()?;
+        open::refuse_foreign_dir(dir.as_ref())?;
         let storage = FileStorage::open(dir.as_ref(), options.creates())?;
         Self::open_checked(Arc::new(storage), options)
     }

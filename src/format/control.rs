@@ -154,6 +154,14 @@ impl Catalog {
         Ok((sequence, catalog))
     }
 
+    /// Drops all roots but the newest, and what only they reach.
+    pub(crate) fn forget_older_roots(&mut self) {
+        self.roots.drain(..self.roots.len() - 1);
+        for segment in &mut self.segments {
+            segment.live_bytes = segment.tip_bytes;
+        }
+    }
+
     /// What a digest can't tell: whether the values make sense together.
     fn check(&self) -> Result<(), Flaw> {
         let wrong = |what: &str, found: String| Err(Flaw::damage(HEAD_BYTES as u64, what, found));

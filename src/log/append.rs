@@ -562,6 +562,8 @@ impl Appender {
         let segment = segments.add(number, 0);
         if self.position.next_is_fresh {
             self.segments.create_file(segment).map_err(AppendFailure::Clean)?;
+            // Its length is durable before its header: recovery takes a file of another length for a cut one.
+            sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
         }
         let (next, next_is_fresh) = match self.pool.pop() {
             Some(number) => (number, false),

@@ -68,8 +68,12 @@ impl CatalogSlots {
             }
         }
         match (newest, first_error) {
-            (Some((index, sequence, catalog)), _) => {
+            (Some((index, sequence, mut catalog)), damaged) => {
                 (slots.newest, slots.sequence) = (index, sequence);
+                if damaged.is_some() {
+                    // The other may have been the newer one, which didn't keep this one's older root.
+                    catalog.forget_older_roots();
+                }
                 Ok((slots, catalog))
             }
             (None, Some(error)) => Err(error),

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use super::append::Position;
 use super::layout::part_slots_max;
-use super::segment::{Segment, Segments, file_name};
+use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::control::LogPosition;
@@ -126,14 +126,10 @@ pub(crate) fn read_tail(
 }
 
 impl Scan<'_> {
-    fn segment(&self) -> &Segment {
-        self.segments.get(self.position.segment).expect("the scan's segment is known")
-    }
-
     /// Follows the chain to where it ends.
     fn follow(&mut self, known: &dyn Fn(u32) -> bool) -> Result<()> {
         loop {
-            match self.read_record(self.position.slot)? {
+            match self.read_record(self.position.segment, self.position.slot)? {
                 Some((record, digest)) if self.continues(&record) => self.take(record, digest),
                 _ => {
                     if !self.enter_next(known)? {
@@ -149,43 +145,34 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// The record at `slot` of the active segment, if a whole one is there.
-    fn read_record(&mut self, slot: u32) -> Result<Option<(Record, u128)>> {
-        let geometry = self.segments.geometry();
-        if slot >= geometry.segment_slots() {
-            return Ok(None);
-        }
+    /// The record at `slot` of a segment, if a whole one is there.
+    fn read_record(&mut self, number: u32, slot: u32) -> Result<Option<(Record, u128)>> {
+        let (segments, geometry) = (self.segments, self.segments.geometry());
+        let left = geometry.segment_slots().saturating_sub(slot);
+        let Some(segment) = segments.get(number).filter(|_| left > 0) else { return Ok(None) };
         let page_size = geometry.page_size() as usize;
         let mut bytes = vec![0; page_size];
-        self.segments.read_slots(self.segment(), slot, &mut bytes)?;
+        segments.read_slots(segment, slot, &mut bytes)?;
         self.tail.bytes_read += bytes.len() as u64;
         let Some(slots) = Record::peek_slots(&bytes) else { return Ok(None) };
-        if slots > part_slots_max(geometry) || slots > geometry.segment_slots() - slot {
+        if slots > part_slots_max(geometry) || slots > left {
             return Ok(None);
         }
         if slots > 1 {
             bytes.resize(page_size * slots as usize, 0);
-            let segment = self.segments.get(self.position.segment).expect("the scan's segment is known");
-            self.segments.read_slots(segment, slot + 1, &mut bytes[page_size..])?;
+            segments.read_slots(segment, slot + 1, &mut bytes[page_size..])?;
             self.tail.bytes_read += (bytes.len() - page_size) as u64;
         }
+        let is_ours = |record: &Record| {
+            record.store_id == segments.store_id()
+                && (record.segment, record.slot) == (number, u64::from(slot))
+                && u64::from(record.header_slots) + u64::from(record.data_slots) <= u64::from(left)
+        };
         match Record::decode(&bytes, geometry.page_size()) {
-            Ok((record, digest)) if self.is_ours(&record, slot) => Ok(Some((record, digest))),
+            Ok((record, digest)) if is_ours(&record) => Ok(Some((record, digest))),
             Ok(_) | Err(crate::format::Flaw::Damage { .. }) => Ok(None),
-            Err(newer) => {
-                let path = self.segments.storage().path(&file_name(self.position.segment));
-                Err(newer.into_error(path, geometry.offset(slot)))
-            }
+            Err(newer) => Err(newer.into_error(segments.storage().path(&file_name(number)), geometry.offset(slot))),
         }
-    }
-
-    fn is_ours(&self, record: &Record, slot: u32) -> bool {
-        let end = u64::from(slot) + u64::from(record.header_slots) + u64::from(record.data_slots);
-        record.store_id == self.segments.store_id()
-            && record.segment == self.position.segment
-            && record.generation == self.position.generation
-            && record.slot == u64::from(slot)
-            && end <= u64::from(self.segments.geometry().segment_slots())
     }
 
     /// Whether `record` is the next one of the log.
@@ -197,7 +184,10 @@ impl Scan<'_> {
                 record.part == before.part + 1 && record.version == before.version
             }
         };
-        record.previous_digest == self.position.digest && record.version <= Version::MAX && follows
+        record.previous_digest == self.position.digest
+            && record.generation == self.position.generation
+            && record.version <= Version::MAX
+            && follows
     }
 
     fn take(&mut self, record: Record, digest: u128) {
@@ -227,8 +217,23 @@ impl Scan<'_> {
         match self.segments.read_header(segment) {
             Ok(header) => Ok(Some(header)),
             // No file, or no header: the log never got there, as far as this tells.
-            Err(Error::Corrupt { .. }) => Ok(None),
+            Err(Error::Corrupt { .. }) => self.deny_cut(number).map(|()| None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// A file has no length or its whole one before anything is written to it, so one of another length was cut.
+    fn deny_cut(&self, number: u32) -> Result<()> {
+        let name = file_name(number);
+        let path = || self.segments.storage().path(&name);
+        let len = match self.segments.storage().open(&name).and_then(|file| file.len()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            len => len.map_err(|error| Error::io("measure", path(), error))?,
+        };
+        let whole = self.segments.geometry().segment_bytes();
+        match len == 0 || len == whole {
+            true => Ok(()),
+            false => Err(Error::corrupt(path(), len, format!("{whole} bytes"), format!("an end after {len}"))),
         }
     }
 
@@ -258,61 +263,65 @@ impl Scan<'_> {
         Ok(true)
     }
 
-    /// At the end of the chain: looks for proof that the log once went on.
+    /// At the end of the chain: looks for proof that the log once went on durably. A record is proof if it names a
+    /// version behind the end as durable, whatever generation it is of: what a crash has left over, or an earlier life
+    /// of the segment, knew of no such version.
     fn deny_damage(&mut self) -> Result<()> {
         let expected = self.last_version.next();
         let geometry = self.segments.geometry();
-        let slot = self.position.slot;
-        let damaged = |what: &str| {
-            let path = self.segments.storage().path(&file_name(self.position.segment));
+        let Position { segment: number, sequence, slot, next, .. } = self.position;
+        let damaged = |found: &str| {
+            let path = self.segments.storage().path(&file_name(number));
             let wanted = format!("the record of {expected}, which was durable");
-            Err(Error::corrupt(path, geometry.offset(slot), wanted, what))
+            Err(Error::corrupt(path, geometry.offset(slot), wanted, found))
         };
-        if let Some(header) = self.next_header(self.position.next)? {
-            let went_on = header.sequence == self.position.sequence + 1 && header.durable >= expected;
-            if went_on || header.sequence > self.position.sequence + 1 {
+        let header = self.next_header(next)?;
+        if let Some(header) = &header {
+            let went_on = header.sequence == sequence + 1 && header.durable >= expected;
+            if went_on || header.sequence > sequence + 1 {
                 return damaged("a log that goes on in the next segment");
             }
         }
+        if self.proves(number, slot, expected)? || (next != number && self.proves(next, 1, expected)?) {
+            return damaged("a log that goes on behind it");
+        }
+        match header {
+            None if next != number => self.deny_broken_header(next),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a record in the slots from `first` on, as far as one part reaches, says that `version` was durable.
+    fn proves(&mut self, number: u32, first: u32, version: Version) -> Result<bool> {
+        let geometry = self.segments.geometry();
+        let Some(segment) = self.segments.get(number) else { return Ok(false) };
+        if self.segments.file(segment).is_err() {
+            return Ok(false);
+        }
         let last =
-            (slot.saturating_add(part_slots_max(geometry)).saturating_add(1)).min(geometry.segment_slots());
+            first.saturating_add(part_slots_max(geometry)).saturating_add(1).min(geometry.segment_slots());
         let mut head = [0; 128];
-        for later in slot..last {
-            self.segments.read_slots(self.segment(), later, &mut head)?;
+        for slot in first..last {
+            self.segments.read_slots(segment, slot, &mut head)?;
             self.tail.bytes_read += head.len() as u64;
             if Record::peek_slots(&head).is_some()
-                && let Some((record, _)) = self.read_record(later)?
-                && record.durable >= expected
+                && let Some((record, _)) = self.read_record(number, slot)?
+                && record.durable >= version
             {
-                let path = self.segments.storage().path(&file_name(self.position.segment));
-                let wanted = format!("the record of {expected}, which was durable");
-                return Err(Error::corrupt(
-                    path,
-                    geometry.offset(slot),
-                    wanted,
-                    "a log that goes on behind it",
-                ));
+                return Ok(true);
             }
         }
-        self.deny_broken_header()
+        Ok(false)
     }
 
     /// A record that continues the chain behind a header that doesn't read proves that the header is damaged.
-    fn deny_broken_header(&mut self) -> Result<()> {
-        let number = self.position.next;
+    fn deny_broken_header(&mut self, number: u32) -> Result<()> {
         let Some(segment) = self.segments.get(number) else { return Ok(()) };
-        if self.segments.file(segment).is_err() || self.next_header(number)?.is_some() {
+        if self.segments.file(segment).is_err() {
             return Ok(());
         }
-        let page_size = self.segments.geometry().page_size() as usize;
-        let mut bytes = vec![0; page_size];
-        self.segments.read_slots(segment, 1, &mut bytes)?;
-        self.tail.bytes_read += bytes.len() as u64;
-        if Record::peek_slots(&bytes) != Some(1) {
-            return Ok(());
-        }
-        match Record::decode(&bytes, self.segments.geometry().page_size()) {
-            Ok((record, _)) if record.previous_digest == self.position.digest && record.segment == number => {
+        match self.read_record(number, 1)? {
+            Some((record, _)) if record.previous_digest == self.position.digest => {
                 let path = self.segments.storage().path(&file_name(number));
                 Err(Error::corrupt(path, 0, "the header of a segment in use", "other bytes"))
             }

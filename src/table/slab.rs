@@ -295,6 +295,11 @@ impl Slab {
         unsafe { self.free(pointer) }
     }
 
+    /// Lists every node that was read in: an edit that was given up may have been the only one to reach it.
+    pub(crate) fn list_faulted(&self, seen: &mut std::collections::HashSet<NodePointer>) {
+        seen.extend(self.faulted.lock().values());
+    }
+
     /// Lists every node in memory that `word` reaches and that `seen` has not met yet.
     pub(crate) fn list_tree(&self, word: &Word, seen: &mut std::collections::HashSet<NodePointer>) {
         let Link::Memory(pointer) = word.link() else { return };

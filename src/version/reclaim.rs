@@ -255,6 +255,7 @@ impl Reclaimer {
                 nodes.insert(pointer);
             }
         }
+        self.slab.list_faulted(&mut nodes);
         roots.remove(&current.root().version);
         nodes.into_iter().for_each(|pointer| super::held::free_node(&self.slab, pointer));
         roots.into_values().for_each(HeldRoot::free);
