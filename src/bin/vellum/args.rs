@@ -71,6 +71,7 @@ pub(crate) enum Command {
     ///
     /// FILE must not change meanwhile. Close a SQLite database first: what is still in its -wal file isn't loaded.
     #[command(
+        verbatim_doc_comment,
         after_help = "Example:\n  vellum load shop shop.sqlite\n  vellum export shop - --raw | cmp - shop.sqlite"
     )]
     Load(Load),
@@ -99,6 +100,7 @@ pub(crate) enum Command {
     ///
     /// Locks the store while it runs.
     #[command(
+        verbatim_doc_comment,
         after_help = "Example:\n  vellum export shop shop.vellum\n  vellum export shop - | ssh host vellum import shop"
     )]
     Export(Export),
@@ -108,6 +110,7 @@ pub(crate) enum Command {
     /// built beside DIR under the name .DIR.importing-* and moved to DIR when the whole stream was checked; a failure
     /// leaves nothing, a kill (Ctrl-C) may leave that directory, which can then be removed.
     #[command(
+        verbatim_doc_comment,
         after_help = "Example:\n  vellum import copy shop.vellum\n  vellum export shop | vellum import copy"
     )]
     Import(Import),
