@@ -301,7 +301,7 @@ fn an_export_is_whole_or_not_there() {
     assert!(!bench.path("x.part").exists());
     bench.fails(&["export", "s", "x"], 1, "already_exists");
     // A part that a killed export left is overwritten.
-    bench.write("raw.part", &[9; 1 << 20]);
+    bench.write("raw.part", &vec![9; 1 << 20]);
     assert!(bench.ok(&["export", "s", "raw", "--raw"]).contains("page count   1000"));
     assert_eq!(fs::read(bench.path("raw")).unwrap(), bytes);
     assert!(!bench.path("raw.part").exists());

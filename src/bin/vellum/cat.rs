@@ -26,7 +26,7 @@ pub(crate) fn cat(args: &Cat, show: Show) -> Result<(), Failure> {
         return Report::new()
             .count("page", args.page)
             .count("page_size", page.len() as u64)
-            .text("hex", digits)
+            .text("hex", &digits)
             .print(show);
     }
     if args.hex { put(dump(&page).as_bytes()) } else { put(&page) }

@@ -58,10 +58,7 @@ impl Failure {
     /// Puts the name of a file to an error about a nameless stream.
     pub(crate) fn of_stream(error: Error, file: &Path) -> Failure {
         match error {
-            Error::Stream { operation, source } => {
-                // The library says "read" or "write to"; anything else would read just as well.
-                Failure::File { operation, file: file.to_owned(), source }
-            }
+            Error::Stream { operation, source } => Failure::File { operation, file: file.to_owned(), source },
             error => Failure::Vellum(error),
         }
     }
@@ -71,10 +68,8 @@ impl Failure {
         let code = self.code();
         // Whoever closed our standard output knows that he did; and nobody hears of it if standard error is gone.
         if code != BROKEN_PIPE {
-            let _ = match is_json {
-                true => writeln!(io::stderr(), "{}", self.to_json()),
-                false => writeln!(io::stderr(), "vellum: {self}"),
-            };
+            let text = if is_json { self.to_json().to_string() } else { format!("vellum: {self}") };
+            let _ = writeln!(io::stderr(), "{text}");
         }
         ExitCode::from(code)
     }

@@ -30,7 +30,7 @@ pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
     let to = to.into_inner().map_err(|error| Failure::file("write to", part.path(), error.into_error()))?;
     part.finish(to)?;
     drop(store);
-    report.text("file", file.display()).print(show)
+    report.text("file", &file.display()).print(show)
 }
 
 /// There the bytes are the result, so nothing else is printed.
@@ -63,7 +63,7 @@ fn write(snapshot: &Snapshot, to: &mut dyn Write, is_raw: bool, show: Show) -> R
         let summary = snapshot.export_raw(to, &mut bar)?;
         return Ok(report
             .count("version", summary.version.get())
-            .text("fingerprint", snapshot.fingerprint())
+            .text("fingerprint", &snapshot.fingerprint())
             .count("page_count", summary.page_count)
             .count("pages", snapshot.live_pages())
             .bytes("bytes", summary.bytes));
@@ -71,7 +71,7 @@ fn write(snapshot: &Snapshot, to: &mut dyn Write, is_raw: bool, show: Show) -> R
     let summary = snapshot.export_with(to, &mut bar)?;
     Ok(report
         .count("version", summary.version.get())
-        .text("fingerprint", summary.fingerprint)
+        .text("fingerprint", &summary.fingerprint)
         .count("page_count", summary.page_count)
         .count("pages", summary.pages)
         .bytes("bytes", summary.bytes))
@@ -92,10 +92,10 @@ pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
         .map_err(|error| Failure::of_stream(error, path))?;
     let snapshot = store.snapshot();
     let report = Report::new()
-        .text("id", store.id())
+        .text("id", &store.id())
         .bytes("page_size", store.page_size() as u64)
         .count("version", snapshot.version().get())
-        .text("fingerprint", snapshot.fingerprint())
+        .text("fingerprint", &snapshot.fingerprint())
         .count("page_count", snapshot.page_count())
         .count("pages", snapshot.live_pages());
     drop((snapshot, store));
@@ -110,7 +110,7 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
         return Report::new()
             .text("kind", "store")
             .count("version", report.version.get())
-            .text("fingerprint", report.fingerprint)
+            .text("fingerprint", &report.fingerprint)
             .count("pages", report.pages)
             .bytes("bytes", report.bytes)
             .print(show);
@@ -121,10 +121,10 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
     Report::new()
         .text("kind", "stream")
         .count("version", summary.version.get())
-        .text("fingerprint", summary.fingerprint)
+        .text("fingerprint", &summary.fingerprint)
         .count("pages", summary.pages)
         .bytes("bytes", summary.bytes)
-        .text("store_id", summary.store_id)
+        .text("store_id", &summary.store_id)
         .bytes("page_size", summary.page_size.into())
         .count("page_count", summary.page_count)
         .print(show)
@@ -132,9 +132,10 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
 
 /// A stream to read: a file, or standard input for `-`.
 fn source(path: &Path) -> Result<Box<dyn Read>, Failure> {
-    let opened = match path == Path::new("-") {
-        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
-        false => File::open(path),
+    let opened = if path == Path::new("-") {
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        File::open(path)
     };
     let file = opened.map_err(|error| Failure::file("open", path, error))?;
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))

@@ -98,15 +98,12 @@ fn fill(store: &Store, source: &mut Source, show: Show, memory: u64) -> Result<R
         .count("pages_written", written)
         .count("version", version.get())
         .with("is_new_version", Field::Flag(version != before))
-        .text("fingerprint", store.snapshot().fingerprint())
+        .text("fingerprint", &store.snapshot().fingerprint())
         .bytes("page_size", page.len() as u64))
 }
 
 fn is_different(snapshot: &Snapshot, id: PageId, page: &[u8]) -> Result<bool, Failure> {
-    match id.get() < snapshot.page_count() {
-        true => Ok(snapshot.view().page(id)? != Some(page)),
-        false => Ok(true),
-    }
+    Ok(id.get() >= snapshot.page_count() || snapshot.view().page(id)? != Some(page))
 }
 
 /// The page file, read from its beginning to its end.

@@ -46,15 +46,16 @@ impl Report {
     }
 
     /// A value that is text in JSON too: identities and fingerprints, which are wider than JSON's numbers.
-    pub(crate) fn text(self, key: &'static str, value: impl ToString) -> Report {
+    pub(crate) fn text(self, key: &'static str, value: &(impl ToString + ?Sized)) -> Report {
         self.with(key, Field::Text(value.to_string()))
     }
 
     /// Prints the report on standard output.
     pub(crate) fn print(&self, show: Show) -> Result<(), Failure> {
-        let mut text = match show.json {
-            true => serde_json::to_string(self).map_err(|error| Failure::stdout(error.into()))?,
-            false => self.to_table(),
+        let mut text = if show.json {
+            serde_json::to_string(self).map_err(|error| Failure::stdout(error.into()))?
+        } else {
+            self.to_table()
         };
         if !text.ends_with('\n') {
             text.push('\n');

@@ -43,9 +43,10 @@ impl Observer for Bar {
 }
 
 fn style(has_total: bool) -> ProgressStyle {
-    let template = match has_total {
-        true => "{msg} [{bar:32}] {percent}% {human_pos}/{human_len} pages, {per_sec}, {eta} left",
-        false => "{msg} {spinner} {human_pos} pages, {per_sec}",
+    let template = if has_total {
+        "{msg} [{bar:32}] {percent}% {human_pos}/{human_len} pages, {eta} left"
+    } else {
+        "{msg} {spinner} {human_pos} pages, {elapsed}"
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ")

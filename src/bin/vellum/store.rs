@@ -45,7 +45,7 @@ pub(crate) fn stat(args: &Dir, show: Show) -> Result<(), Failure> {
     Report::new()
         .count("version", stats.version.get())
         .count("durable_version", stats.durable_version.get())
-        .text("fingerprint", stats.fingerprint)
+        .text("fingerprint", &stats.fingerprint)
         .count("page_count", stats.page_count)
         .count("live_pages", stats.live_pages)
         .bytes("page_size", stats.page_size.into())
@@ -73,7 +73,7 @@ pub(crate) fn stat(args: &Dir, show: Show) -> Result<(), Failure> {
 }
 
 fn identity(store: &Store) -> Report {
-    Report::new().text("id", store.id()).bytes("page_size", store.page_size() as u64)
+    Report::new().text("id", &store.id()).bytes("page_size", store.page_size() as u64)
 }
 
 /// What a snapshot tells of its version.
@@ -81,7 +81,7 @@ fn about(report: Report, snapshot: &Snapshot) -> Report {
     report
         .count("version", snapshot.version().get())
         .with("created_at", Field::Time(snapshot.created_at()))
-        .text("fingerprint", snapshot.fingerprint())
+        .text("fingerprint", &snapshot.fingerprint())
         .count("page_count", snapshot.page_count())
         .count("live_pages", snapshot.live_pages())
 }
