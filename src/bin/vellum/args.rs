@@ -1,0 +1,205 @@
+//! The command line, and all the help there is. What stands here is what the user reads, so it teaches.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const AFTER: &str = "\
+Exit codes:
+  0  done
+  1  failed for another reason than these
+  2  the command line makes no sense
+  3  damage: a store or a stream is not what was written
+  4  the store is in use by another process
+  5  not found: no file, no store, no such page
+  6  the disk is full
+
+Every command locks the store while it runs, those that only read too: a store that a program has open answers with
+exit code 4. With --json each command prints one JSON object on standard output, and failures are printed on standard
+error as {\"error\": {\"kind\": ..., \"message\": ..., ...}}.
+
+Example:
+  vellum load shop shop.sqlite && vellum export shop shop.vellum && vellum verify shop.vellum";
+
+/// Works with vellum page stores: creates, fills, inspects, checks, exports and imports them.
+#[derive(Debug, Parser)]
+#[command(name = "vellum", version, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) show: Show,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Show {
+    /// Print one JSON object instead of text; failures too, on standard error.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Show no progress. It is only ever shown on a terminal.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create an empty store
+    ///
+    /// DIR is created if it isn't there, though not its parents; an empty directory will do as well. Anything else is
+    /// refused and left as it is.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum init shop --page-size 8192")]
+    Init(Init),
+    /// Tell what a store is: identity, version, pages, and what opening it found
+    ///
+    /// `created_at` is when the current version was committed. `recovery` tells what opening the store had to do:
+    /// nothing, if it was closed properly.
+    ///
+    /// Locks the store while it runs. Opening a store that wasn't closed repairs its log's end.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum info shop --json")]
+    Info(Dir),
+    /// Make a page file, such as a SQLite database, the contents of a store
+    ///
+    /// Page N of the store becomes bytes N * page_size and on of FILE, in one atomic transaction: after a failure the
+    /// store is as it was. Only pages that differ from the store's current version are written; if none does and the
+    /// length is the same, there is no new version. A page of zeros is a page like any other.
+    ///
+    /// If there is no store in DIR, one is created. Its page size is --page-size, or what the header of a SQLite
+    /// database says, or 4096.
+    ///
+    /// A kill (Ctrl-C) may leave a store that is still empty; loading again fills it.
+    ///
+    /// FILE must not change meanwhile. Close a SQLite database first: what is still in its -wal file isn't loaded.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum load shop shop.sqlite\n  vellum export shop - --raw | cmp - shop.sqlite"
+    )]
+    Load(Load),
+    /// List the versions that a store keeps
+    ///
+    /// That is the current version alone, as long as versions can't be kept by name. Locks the store while it runs.
+    #[command(verbatim_doc_comment, visible_alias = "log", after_help = "Example:\n  vellum ls shop")]
+    Ls(Dir),
+    /// Print the bytes of a page
+    ///
+    /// The bytes go to standard output as they are; with --hex as a dump for people, with --json as a string of
+    /// hexadecimal digits. A page that holds nothing, or lies beyond the end, is exit code 5.
+    ///
+    /// Locks the store while it runs.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum cat shop 0 --hex | head -n 2")]
+    Cat(Cat),
+    /// Write the current version to a file or a pipe
+    ///
+    /// The export is a stream that describes and checks itself; `vellum import` makes a store of it, `vellum verify`
+    /// checks it. With --raw it is the pages one after the other and nothing else: what was loaded from a SQLite
+    /// database is one again.
+    ///
+    /// A file is written as FILE.part beside it, synced, and renamed to FILE when it is whole, so that FILE is never
+    /// half an export. A failure removes FILE.part; a kill (Ctrl-C) may leave it, and the next export to FILE overwrites
+    /// it.
+    ///
+    /// Locks the store while it runs.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum export shop shop.vellum\n  vellum export shop - | ssh host vellum import shop"
+    )]
+    Export(Export),
+    /// Make a new store from an exported stream
+    ///
+    /// The store stands at the exported version, with its contents and fingerprint, under an identity of its own. It is
+    /// built beside DIR under the name .DIR.importing-* and moved to DIR when the whole stream was checked; a failure
+    /// leaves nothing, a kill (Ctrl-C) may leave that directory, which can then be removed.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum import copy shop.vellum\n  vellum export shop | vellum import copy"
+    )]
+    Import(Import),
+    /// Check every byte of a store, or of an exported stream
+    ///
+    /// A directory is opened as a store, and each page, each node of the page table and all totals of the current version
+    /// are checked; a file, or `-` for standard input, is checked as a stream. Damage is exit code 3.
+    ///
+    /// Locks a store while it runs.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum verify shop || echo restore it")]
+    Verify(Verify),
+    /// Print a store's numbers: sizes, segments, counters
+    ///
+    /// Counters begin at zero when the store is opened, so here they tell what opening did. Locks the store while it runs.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum stat shop")]
+    Stat(Dir),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dir {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Where the store goes: a new or empty directory.
+    pub(crate) dir: PathBuf,
+    /// Bytes of a page: a power of two from 512 to 65536; fixed for good [default: 4096].
+    #[arg(long, value_name = "N")]
+    pub(crate) page_size: Option<u32>,
+    /// Bytes of a segment file: a power of two of at least 8 pages, from 65536 to 1073741824 [default: 67108864].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) segment_size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The store's directory; created if there is none.
+    pub(crate) dir: PathBuf,
+    /// The page file. Its length must be a multiple of the page size.
+    pub(crate) file: PathBuf,
+    /// The page size of a new store; for one that is there it must be the store's.
+    #[arg(long, value_name = "N")]
+    pub(crate) page_size: Option<u32>,
+    /// Most bytes of memory that the pages that differ may take.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub(crate) memory: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    /// The page's number, from 0 on.
+    pub(crate) page: u64,
+    /// Print a hex dump instead of the bytes.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) hex: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    /// The file to write, or `-` for standard output, which is the default unless that is a terminal.
+    pub(crate) file: Option<PathBuf>,
+    /// Write the pages and nothing else; those that hold nothing as zeros.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Replace FILE if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Where the store goes: a new or empty directory.
+    pub(crate) dir: PathBuf,
+    /// The stream, or `-` for standard input, which is the default unless that is a terminal.
+    pub(crate) file: Option<PathBuf>,
+    /// Bytes of a segment file, as for `init` [default: 67108864].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) segment_size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// A store's directory, an exported stream, or `-` for a stream on standard input.
+    #[arg(value_name = "DIR|FILE")]
+    pub(crate) path: PathBuf,
+}

@@ -1,0 +1,61 @@
+//! `vellum`: stores from the command line.
+//!
+//! This file only parses, dispatches and turns failures into exit codes; each group of commands has a file of its own.
+
+mod args;
+mod cat;
+mod error;
+mod export;
+mod load;
+mod output;
+mod part;
+mod place;
+mod progress;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use error::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return refuse(&refused),
+    };
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(cli.show.json),
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let show = cli.show;
+    match &cli.command {
+        Command::Init(args) => store::init(args, show),
+        Command::Info(args) => store::info(args, show),
+        Command::Stat(args) => store::stat(args, show),
+        Command::Ls(args) => store::ls(args, show),
+        Command::Load(args) => load::load(args, show),
+        Command::Cat(args) => cat::cat(args, show),
+        Command::Export(args) => export::export(args, show),
+        Command::Import(args) => export::import(args, show),
+        Command::Verify(args) => export::verify(args, show),
+    }
+}
+
+/// Help and version, which are no failures, or a command line that makes no sense.
+fn refuse(refused: &clap::Error) -> ExitCode {
+    // There is no parsed command line to ask.
+    let is_json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if refused.use_stderr() && is_json {
+        let text = refused.to_string();
+        let text = text.trim().trim_start_matches("error: ");
+        return Failure::Usage(text.to_owned()).report(true);
+    }
+    // Nobody is left to be told if this can't be written.
+    let _ = refused.print();
+    if refused.use_stderr() { ExitCode::from(error::USAGE) } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,97 @@
+//! `init`, `info`, `stat`, `ls`: making a store, and telling what it is.
+
+use vellum::{Options, Recovery, Snapshot, Store};
+
+use crate::args::{Dir, Init, Show};
+use crate::error::Failure;
+use crate::output::{Field, Report};
+use crate::place::{Fresh, open_to_read};
+
+pub(crate) fn init(args: &Init, show: Show) -> Result<(), Failure> {
+    let mut options = Options::new().background(false);
+    if let Some(bytes) = args.page_size {
+        options = options.page_size(bytes);
+    }
+    if let Some(bytes) = args.segment_size {
+        options = options.segment_size(bytes);
+    }
+    let mut fresh = Fresh::new(&args.dir)?;
+    let store = fresh.create(options)?;
+    fresh.keep();
+    let report = identity(&store).bytes("segment_bytes", store.stats().segment_bytes);
+    drop(store);
+    report.print(show)
+}
+
+pub(crate) fn info(args: &Dir, show: Show) -> Result<(), Failure> {
+    let store = open_to_read(&args.dir)?;
+    let report =
+        about(identity(&store), &store.snapshot()).with("recovery", Field::Group(recovery(store.recovery())));
+    drop(store);
+    report.print(show)
+}
+
+pub(crate) fn ls(args: &Dir, show: Show) -> Result<(), Failure> {
+    let store = open_to_read(&args.dir)?;
+    let versions = vec![about(Report::new(), &store.snapshot())];
+    drop(store);
+    Report::new().with("versions", Field::List(versions)).print(show)
+}
+
+pub(crate) fn stat(args: &Dir, show: Show) -> Result<(), Failure> {
+    let store = open_to_read(&args.dir)?;
+    let stats = store.stats();
+    drop(store);
+    Report::new()
+        .count("version", stats.version.get())
+        .count("durable_version", stats.durable_version.get())
+        .text("fingerprint", &stats.fingerprint)
+        .count("page_count", stats.page_count)
+        .count("live_pages", stats.live_pages)
+        .bytes("page_size", stats.page_size.into())
+        .count("segments", stats.segments)
+        .bytes("segment_bytes", stats.segment_bytes)
+        .count("free_segments", stats.free_segments)
+        .bytes("live_bytes", stats.live_bytes)
+        .bytes("allocated_bytes", stats.allocated_bytes)
+        .count("pins", stats.pins)
+        .count("batches", stats.batches)
+        .count("transactions", stats.transactions)
+        .count("transactions_refused", stats.transactions_refused)
+        .count("pages_written", stats.pages_written)
+        .bytes("appended_bytes", stats.appended_bytes)
+        .bytes("prepared_bytes", stats.prepared_bytes)
+        .count("syncs", stats.syncs)
+        .with("sync_nanos", Field::Nanos(stats.sync_nanos))
+        .count("checkpoints", stats.checkpoints)
+        .bytes("log_bytes", stats.log_bytes)
+        .bytes("table_memory_bytes", stats.table_memory_bytes)
+        .bytes("limbo_bytes", stats.limbo_bytes)
+        .bytes("verified_bytes", stats.verified_bytes)
+        .with("recovery", Field::Group(recovery(stats.recovery)))
+        .print(show)
+}
+
+fn identity(store: &Store) -> Report {
+    Report::new().text("id", &store.id()).bytes("page_size", store.page_size() as u64)
+}
+
+/// What a snapshot tells of its version.
+fn about(report: Report, snapshot: &Snapshot) -> Report {
+    report
+        .count("version", snapshot.version().get())
+        .with("created_at", Field::Time(snapshot.created_at()))
+        .text("fingerprint", &snapshot.fingerprint())
+        .count("page_count", snapshot.page_count())
+        .count("live_pages", snapshot.live_pages())
+}
+
+fn recovery(recovery: Recovery) -> Report {
+    Report::new()
+        .count("checkpoint", recovery.checkpoint.get())
+        .count("batches", recovery.batches)
+        .bytes("bytes_read", recovery.bytes_read)
+        .bytes("bytes_rewritten", recovery.bytes_rewritten)
+        .with("is_torn", Field::Flag(recovery.is_torn))
+        .with("nanos", Field::Nanos(recovery.nanos))
+}
