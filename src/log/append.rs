@@ -265,8 +265,16 @@ impl Appender {
             return self.append_to_group(plan, batch, will_sync);
         }
         self.flush()?;
+        self.or_step_back(|appender| appender.append_parts(plan, batch))
+    }
+
+    /// Writes something, or leaves the log's end where it was.
+    fn or_step_back(
+        &mut self,
+        write: impl FnOnce(&mut Appender) -> Result<(), AppendFailure>,
+    ) -> Result<(), AppendFailure> {
         let saved = (self.position, self.pool.clone(), self.fresh, self.prepared, self.reserved);
-        let done = self.append_parts(plan, batch);
+        let done = write(self);
         if done.is_err() {
             let left = self.position.segment;
             (self.position, self.pool, self.fresh, self.prepared, self.reserved) = saved;
@@ -438,7 +446,7 @@ impl Appender {
         let geometry = self.segments.geometry();
         let slots_min = u32::try_from(bytes_min.div_ceil(geometry.page_bytes())).expect("a few slots");
         if self.position.slot + 1 + slots_min > geometry.segment_slots() {
-            self.rotate(durable)?;
+            self.or_step_back(|appender| appender.rotate(durable))?;
         }
         let first = self.position.slot + 1;
         let room = (geometry.segment_slots() - first).min(super::layout::part_slots_max(geometry) - 1);
@@ -505,7 +513,7 @@ impl Appender {
         Ok(())
     }
 
-    fn active_file(&self) -> Result<&Arc<dyn StorageFile>> {
+    fn active_file(&self) -> Result<Arc<dyn StorageFile>> {
         let segment = self.segments.get(self.position.segment).expect("the active segment is known");
         self.segments.file(segment)
     }

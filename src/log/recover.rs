@@ -68,6 +68,8 @@ pub(crate) struct Tail {
 struct Scan<'s> {
     segments: &'s Segments,
     position: Position,
+    /// Behind the last record that was taken.
+    end: Position,
     last_version: Version,
     durable: Version,
     tail: Tail,
@@ -119,7 +121,7 @@ pub(crate) fn read_tail(
     let open = FoundBatch::default();
     let number_limit = number_max.saturating_add(NUMBERS_AHEAD);
     let (last_version, durable) = (checkpoint, checkpoint);
-    let mut scan = Scan { segments, position, last_version, durable, tail, open, number_limit };
+    let mut scan = Scan { segments, position, end: position, last_version, durable, tail, open, number_limit };
     scan.follow(known)?;
     scan.prove()?;
     Ok(scan.tail)
@@ -139,7 +141,8 @@ impl Scan<'_> {
             }
         }
         self.tail.is_torn = !self.open.records.is_empty();
-        let end = self.open.before.unwrap_or(self.position);
+        // A segment that was entered and left empty may have failed while it was made: it is entered once more.
+        let end = self.open.before.unwrap_or(self.end);
         self.deny_damage()?;
         self.tail.position = end;
         Ok(())
@@ -196,6 +199,7 @@ impl Scan<'_> {
         self.position.slot = slots.end;
         self.position.digest = digest;
         self.durable = self.durable.max(record.durable);
+        self.end = self.position;
         if record.kind == RecordKind::Nodes {
             return;
         }

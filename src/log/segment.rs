@@ -19,7 +19,7 @@ use crate::format::{Flaw, node as node_format};
 use crate::id::{Location, PageId, StoreId};
 use crate::storage::{Mapping, Storage, StorageFile};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Swap, Swapped};
+use crate::sync::{Mutex, Swap, Swapped};
 use crate::table::node::{Entry, NodeAddress};
 use crate::table::slab::{NodeImage, NodeSource};
 
@@ -31,7 +31,8 @@ pub(crate) struct Segment {
     pub(crate) number: u32,
     /// How often the file was taken into use; 0 means never.
     generation: AtomicU32,
-    file: OnceLock<Arc<dyn StorageFile>>,
+    /// Opened when first needed. Replaced if what was left over under the name is made anew.
+    file: Mutex<Option<Arc<dyn StorageFile>>>,
     /// Bytes of pages and nodes that are not freed yet, dead ones that an old version still sees included.
     pub(crate) allocated: AtomicU64,
     /// Bytes of pages and nodes that the tip reaches. Written under the commit lock.
@@ -138,7 +139,7 @@ impl Segments {
         slots[index].get_or_init(|| Segment {
             number,
             generation: AtomicU32::new(generation),
-            file: OnceLock::new(),
+            file: Mutex::new(None),
             allocated: AtomicU64::new(0),
             tip_live: AtomicU64::new(0),
         })
@@ -149,9 +150,10 @@ impl Segments {
     }
 
     /// The file of a segment, opened and its length checked.
-    pub(crate) fn file<'a>(&self, segment: &'a Segment) -> Result<&'a Arc<dyn StorageFile>> {
-        if let Some(file) = segment.file.get() {
-            return Ok(file);
+    pub(crate) fn file(&self, segment: &Segment) -> Result<Arc<dyn StorageFile>> {
+        let mut slot = segment.file.lock();
+        if let Some(file) = &*slot {
+            return Ok(file.clone());
         }
         let name = file_name(segment.number);
         let file = self.storage.open(&name).map_err(|error| match error.kind() {
@@ -165,28 +167,25 @@ impl Segments {
             let expected = format!("a file of {} bytes", self.geometry.segment_bytes());
             return Err(Error::corrupt(self.storage.path(&name), len, expected, format!("{len} bytes")));
         }
-        Ok(segment.file.get_or_init(|| file))
+        *slot = Some(file.clone());
+        Ok(file)
     }
 
-    /// Creates the file of a segment that was never used. A file that a crash or a full disk left over is taken as it
-    /// is: nothing refers to it, and what it holds doesn't continue the log.
+    /// Creates the file of a segment that was never used. One that a crash or a failure left over is removed first:
+    /// nothing refers to it, and nobody knows whether its name or its length would ever become durable.
     pub(crate) fn create_file(&self, segment: &Segment) -> Result<()> {
-        if segment.file.get().is_some() {
-            return Ok(());
-        }
         let name = file_name(segment.number);
-        let (path, bytes) = (self.storage.path(&name), self.geometry.segment_bytes());
+        let (path, bytes) = (|| self.storage.path(&name), self.geometry.segment_bytes());
+        let mut slot = segment.file.lock();
+        *slot = None;
         let created = match self.storage.create(&name, bytes) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                self.storage.open(&name).and_then(|file| {
-                    file.set_len(bytes)?;
-                    Ok(file)
-                })
+                self.storage.remove(&name).map_err(|error| Error::io("remove", path(), error))?;
+                self.storage.create(&name, bytes)
             }
             other => other,
         };
-        let file = created.map_err(|error| disk_error("create", path, bytes, error))?;
-        segment.file.get_or_init(|| file);
+        *slot = Some(created.map_err(|error| disk_error("create", path(), bytes, error))?);
         Ok(())
     }
 
