@@ -369,7 +369,7 @@ impl Appender {
         let start = usize::try_from(geometry.offset(group.start)).unwrap_or(usize::MAX);
         let whole = mapping.slice(start, usize::try_from(bytes).unwrap_or(usize::MAX));
         let whole = whole.expect("the group lies within the segment");
-        self.write_file(&[IoSlice::new(whole)], geometry.offset(group.start), bytes)?;
+        self.write_or_erase(&[IoSlice::new(whole)], group.start, bytes)?;
         self.appended_bytes += bytes;
         self.prepared = self.prepared.max(end);
         self.position.digest = digest;
@@ -501,11 +501,7 @@ impl Appender {
         buffers.push(IoSlice::new(&header));
         buffers.extend(data.iter().map(|bytes| IoSlice::new(bytes)));
         self.write_tail(&buffers, self.position.slot)?;
-        self.write_file(
-            &buffers,
-            geometry.offset(self.position.slot),
-            u64::from(slots) * geometry.page_bytes(),
-        )?;
+        self.write_or_erase(&buffers, self.position.slot, u64::from(slots) * geometry.page_bytes())?;
         self.appended_bytes += u64::from(slots) * geometry.page_bytes();
         self.position.slot += slots;
         self.prepared = self.prepared.max(self.position.slot);
@@ -516,6 +512,24 @@ impl Appender {
     fn active_file(&self) -> Result<Arc<dyn StorageFile>> {
         let segment = self.segments.get(self.position.segment).expect("the active segment is known");
         self.segments.file(segment)
+    }
+
+    /// Writes a record or a header. If the disk is too full for all of it, what was written is made unreadable, durably:
+    /// its end may be zeros that are there anyway, and recovery would take what was refused for a commit.
+    fn write_or_erase(&mut self, buffers: &[IoSlice<'_>], slot: u32, len: u64) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let refused = match self.write_file(buffers, geometry.offset(slot), len) {
+            Err(AppendFailure::Clean(refused)) => refused,
+            done => return done,
+        };
+        let zeros = vec![0; geometry.page_size() as usize];
+        match self.write_file(&[IoSlice::new(&zeros)], geometry.offset(slot), geometry.page_bytes()) {
+            Ok(()) => sync_file(&self.segments, self.position.segment).map_err(AppendFailure::Fatal)?,
+            Err(AppendFailure::Clean(error) | AppendFailure::Fatal(error)) => {
+                return Err(AppendFailure::Fatal(error));
+            }
+        }
+        Err(AppendFailure::Clean(refused))
     }
 
     fn write_file(&mut self, buffers: &[IoSlice<'_>], offset: u64, len: u64) -> Result<(), AppendFailure> {
@@ -613,7 +627,7 @@ impl Appender {
         self.segments.begin_generation(segment, generation);
         self.tail = None;
         self.segments.read_from_file(left);
-        self.write_file(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
+        self.write_or_erase(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
         self.appended_bytes += geometry.page_bytes();
         self.position.slot = 1;
         self.files.insert(number, (generation, sequence));
