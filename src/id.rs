@@ -96,7 +96,7 @@ impl Location {
 }
 
 /// The random identity of a store, given at creation. A clone or an import gets its own.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreId(pub u128);
 
 impl fmt::Display for StoreId {
@@ -115,7 +115,7 @@ impl fmt::Debug for StoreId {
 ///
 /// It is the sum, modulo 2^128, over all pages of a mix of the page's id and its checksum. It detects
 /// accidents; it is not proof against somebody who makes pages up to collide.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Fingerprint(pub u128);
 
 impl fmt::Display for Fingerprint {
@@ -129,3 +129,30 @@ impl fmt::Debug for Fingerprint {
         write!(f, "Fingerprint({self})")
     }
 }
+
+/// 128-bit values are hexadecimal text for people, and 16 bytes in vellum's own formats: JSON has no such numbers.
+macro_rules! serialize_as_hex {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match serializer.is_human_readable() {
+                    true => serializer.collect_str(self),
+                    false => self.0.serialize(serializer),
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if !deserializer.is_human_readable() {
+                    return u128::deserialize(deserializer).map($name);
+                }
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                u128::from_str_radix(&text, 16).map($name).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+serialize_as_hex!(StoreId);
+serialize_as_hex!(Fingerprint);

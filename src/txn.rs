@@ -327,7 +327,7 @@ impl WriteTxn {
             meta: self.meta.take(),
             durability,
         };
-        let done = core.queue.submit(request, |batch| commit_batch(&core, batch));
+        let done = core.queue.submit(request, |batch| commit_batch(&core, &batch));
         if done.is_ok() {
             core.allocator.lock().settle(&std::mem::take(&mut self.allocated));
         }

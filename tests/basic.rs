@@ -1,4 +1,5 @@
 //! First light: what a user does first works.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 use vellum::{Error, Options, PageId, Store};
 

@@ -1,4 +1,5 @@
 //! The real `vellum` binary, as a shell would run it: what it prints, what it writes, how it exits.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 use std::fs::{self, File};
 use std::io::Write;

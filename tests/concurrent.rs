@@ -3,6 +3,7 @@
 //! Method: a bank whose total is the same in every version, counters that are incremented with retries, a log of
 //! versions that must be seen in order, ten thousand snapshots at once, and views that are held for too long.
 //! `VELLUM_SECONDS=n` sets the length of each run (default 2).
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 mod common;
 

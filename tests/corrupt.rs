@@ -4,6 +4,7 @@
 //! Method: two images of a small store, one cleanly closed and one as a killed process leaves it. Each byte of each file is
 //! flipped, and each file is cut at every length (both in steps; `VELLUM_FLIP_STEP=1` takes every byte), and the store is
 //! opened and read whole. The counts of outcomes are printed.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 mod common;
 
@@ -44,7 +45,9 @@ fn load(files: &BTreeMap<String, Vec<u8>>, changed: Option<(&str, &[u8])>) -> Ar
         let bytes = changed.filter(|(changed, _)| changed == name).map_or(&bytes[..], |(_, bytes)| bytes);
         let file = storage.create(name, bytes.len() as u64).unwrap();
         // Segments are mostly zeros; blocks of them cost nothing.
-        for (index, block) in bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0)) {
+        for (index, block) in
+            bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0))
+        {
             file.write_all_at(&[IoSlice::new(block)], index as u64 * 4096).unwrap();
         }
     }
@@ -55,7 +58,7 @@ fn commit(store: &Store, states: &mut BTreeMap<u64, State>, random: &mut Random,
     let mut state = states.last_key_value().unwrap().1.clone();
     let mut txn = store.begin().unwrap();
     let tag = random.next();
-    for _ in 0..1 + random.below(5) {
+    for _ in 0..=random.below(5) {
         let id = random.below(100);
         txn.write(PageId(id), &contents(id, tag)).unwrap();
         state.insert(id, contents(id, tag));
@@ -118,7 +121,9 @@ fn judge(image: &Image, damaged: &str, bytes: &[u8], outcomes: &mut Outcomes, co
             let is_typed = match &error {
                 Error::Corrupt { file, offset, .. } => {
                     assert!(*offset <= 1 << 20, "{error}");
-                    file.ends_with(damaged) || damaged.starts_with("catalog") || file.starts_with("catalog")
+                    file.ends_with(damaged)
+                        || damaged.starts_with("catalog")
+                        || file.starts_with("catalog")
                         || file.to_string_lossy().contains("segment")
                 }
                 Error::Unsupported { what, .. } => what.contains(damaged),
@@ -132,14 +137,24 @@ fn judge(image: &Image, damaged: &str, bytes: &[u8], outcomes: &mut Outcomes, co
     };
     let snapshot = store.snapshot();
     let version = snapshot.version().0;
-    assert!((image.least..=image.tip).contains(&version), "{}: opened at {version}, not {}", context(), image.tip);
+    assert!(
+        (image.least..=image.tip).contains(&version),
+        "{}: opened at {version}, not {}",
+        context(),
+        image.tip
+    );
     let expected = &image.states[&version];
     let mut was_found = false;
     let view = snapshot.view();
     for id in 0..snapshot.page_count() {
         match view.page(PageId(id)) {
             Ok(found) => {
-                assert_eq!(found, expected.get(&id).map(|bytes| &bytes[..]), "{}: wrong bytes of page {id}", context());
+                assert_eq!(
+                    found,
+                    expected.get(&id).map(|bytes| &bytes[..]),
+                    "{}: wrong bytes of page {id}",
+                    context()
+                );
             }
             Err(Error::Corrupt { file, .. }) => {
                 assert!(file.ends_with(damaged), "{}: {} is blamed", context(), file.display());
@@ -155,7 +170,7 @@ fn judge(image: &Image, damaged: &str, bytes: &[u8], outcomes: &mut Outcomes, co
         (false, true) => outcomes.no_effect += 1,
         (false, false) => outcomes.fell_back += 1,
     }
-    if !was_found && outcomes.no_effect % 64 == 0 {
+    if !was_found && outcomes.no_effect.is_multiple_of(64) {
         let mut txn = store.begin().unwrap();
         txn.write(PageId(1), &[7; PAGE]).unwrap();
         let next = txn.commit().unwrap();

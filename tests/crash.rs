@@ -8,6 +8,7 @@
 //!
 //! Quick by default; `VELLUM_CRASH_SEEDS=n` sets the number of workloads (long: 200). A failure prints the seed, the
 //! index and the fault: `VELLUM_CRASH_SEED=s` runs that workload alone.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,7 +163,10 @@ fn run(disk: &SimDisk, seed: u64, steps: u64, history: &mut History) -> vellum::
                 // A close that failed is a crash: the end of what was buffered may be lost.
                 let version = store.version().0;
                 let (durable, tip) = (history.durable, history.tip().0);
-                assert!((durable..=tip).contains(&version), "closed at {durable} to {tip}, opened at {version}");
+                assert!(
+                    (durable..=tip).contains(&version),
+                    "closed at {durable} to {tip}, opened at {version}"
+                );
                 history.states.split_off(&(version + 1));
             }
             3 => {
@@ -302,7 +306,7 @@ fn every_fault_is_an_error_and_loses_nothing() {
         let rehearsal = SimDisk::new(seed);
         run(&rehearsal, seed, steps, &mut History::new()).expect("the workload runs");
         for index in 0..rehearsal.io_count() {
-            for fault in faults.clone() {
+            for fault in faults {
                 let context = format!("VELLUM_CRASH_SEED={seed} index {index} {fault:?}");
                 let disk = SimDisk::new(seed);
                 disk.fail_at(index, fault);

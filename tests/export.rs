@@ -3,6 +3,7 @@
 //! Method: round trips through streams and raw files, beside a writer; then a small stream damaged in every way that a
 //! stream can be: each byte flipped, cut at each length, records dropped, repeated and swapped, two streams spliced.
 //! Each must be refused with a typed error, and an import must leave nothing behind.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -236,7 +237,7 @@ struct Slow<T>(T, u32);
 impl<T: Read> Read for Slow<T> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         self.1 += 1;
-        if self.1 % 5 == 0 {
+        if self.1.is_multiple_of(5) {
             return Err(std::io::ErrorKind::Interrupted.into());
         }
         let len = buf.len().min(1);
@@ -247,7 +248,7 @@ impl<T: Read> Read for Slow<T> {
 impl<T: Write> Write for Slow<T> {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
         self.1 += 1;
-        if self.1 % 5 == 0 {
+        if self.1.is_multiple_of(5) {
             return Err(std::io::ErrorKind::Interrupted.into());
         }
         self.0.write(&buf[..buf.len().min(1)])

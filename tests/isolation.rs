@@ -4,6 +4,7 @@
 //! Method: each anomaly of the literature (Adya, "Weak Consistency", 1999; Berenson et al., "A Critique of ANSI SQL
 //! Isolation Levels", 1995) and each way around a conflict check is one small schedule, run in one thread, with both
 //! orders of the two commits where the order matters.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 mod common;
 

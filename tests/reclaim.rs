@@ -3,6 +3,7 @@
 //!
 //! Method: long churn on small stores, with and without snapshots held, and the store's own account of its bytes
 //! compared with what its versions are known to hold.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 mod common;
 
@@ -24,7 +25,7 @@ fn churn(store: &Store, random: &mut Random, commits: u64, pages: u64) {
     for _ in 0..commits {
         let mut txn = store.begin().unwrap();
         let tag = random.next();
-        for _ in 0..1 + random.below(8) {
+        for _ in 0..=random.below(8) {
             let id = random.below(pages);
             txn.write(PageId(id), &contents(id, tag)).unwrap();
         }

@@ -73,7 +73,7 @@ pub(crate) fn edit_tip<'s>(
 }
 
 /// Commits a batch of requests; the results are in their order. Called by one thread at a time.
-pub(crate) fn commit_batch(core: &Core, requests: Vec<Request>) -> Vec<Result<Version>> {
+pub(crate) fn commit_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     let mut log = core.log.lock();
     let poison_on_panic = PoisonOnPanic(core);
     let mut results: Vec<Option<Result<Version>>> = Vec::with_capacity(requests.len());
@@ -90,7 +90,7 @@ pub(crate) fn commit_batch(core: &Core, requests: Vec<Request>) -> Vec<Result<Ve
     let truncations = log.truncations.make_contiguous();
     let mut validator = Validator::new(&core.slab, tip, truncations, version);
     let is_only = requests.len() == 1;
-    for request in &requests {
+    for request in requests {
         results.push(validator.admit(request, is_only).err().map(Err));
     }
     let admitted: Vec<&Request> = requests

@@ -86,6 +86,7 @@ mod node_address {
     use super::NodeAddress;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    #[expect(clippy::ref_option, reason = "serde's `with` hands the field by reference")]
     pub(super) fn serialize<S: Serializer>(address: &Option<NodeAddress>, s: S) -> Result<S::Ok, S::Error> {
         address.map_or(0, |address| address.0).serialize(s)
     }

@@ -85,7 +85,7 @@ pub(crate) fn number_of(name: &str) -> Option<u32> {
 
 fn place(number: u32) -> (usize, usize) {
     let shifted = u64::from(number) + 64;
-    let chunk = 63 - shifted.leading_zeros() - 6;
+    let chunk = shifted.ilog2() - 6;
     let index = shifted - (64 << chunk);
     (chunk as usize, usize::try_from(index).expect("an index fits its chunk"))
 }

@@ -44,14 +44,22 @@ impl Store {
         observer: &mut dyn Observer,
     ) -> Result<Store> {
         options.check()?;
-        let dir = dir.as_ref();
+        let dir = &named(dir.as_ref())?;
         refuse_occupied(dir)?;
-        let staging = Staging::new(dir)?;
+        let staging = Staging::new(dir);
         let mut sink = Sink { staging: &staging.path, options: options.clone(), core: None, load: None };
         let read = read_stream(r, &mut sink, &mut Meter::new("import", None, observer));
         let done = read.and_then(|_| sink.finish());
         done.and_then(|()| staging.become_store(dir))?;
         Store::open(dir, options)
+    }
+}
+
+/// The path with a last name: "." and the like have none that could be switched.
+fn named(dir: &Path) -> Result<PathBuf> {
+    match dir.file_name() {
+        Some(_) => Ok(dir.to_owned()),
+        None => fs::canonicalize(dir).map_err(|error| Error::io("look at", dir.to_owned(), error)),
     }
 }
 
@@ -77,7 +85,7 @@ struct Staging {
 }
 
 impl Staging {
-    fn new(dir: &Path) -> Result<Staging> {
+    fn new(dir: &Path) -> Staging {
         let parent = match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -85,7 +93,7 @@ impl Staging {
         let mut name = OsString::from(".");
         name.push(dir.file_name().unwrap_or_default());
         name.push(format!(".importing-{}-{:x}", std::process::id(), crate::open::random128()));
-        Ok(Staging { path: parent.join(name), parent })
+        Staging { path: parent.join(name), parent }
     }
 
     /// The switch: from here on the store is there.

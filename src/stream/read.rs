@@ -198,13 +198,11 @@ impl StreamReader<'_> {
 
     fn check_sum(&self, prefix: &Prefix, covered: &[u8], offset: u64) -> Result<()> {
         let found = checksum64(prefix.sequence, covered);
-        match found == prefix.payload_sum {
-            true => Ok(()),
-            false => {
-                let expected = format!("bytes with checksum {:016x}", prefix.payload_sum);
-                Err(bad(offset, expected, format!("{found:016x}")))
-            }
+        if found == prefix.payload_sum {
+            return Ok(());
         }
+        let expected = format!("bytes with checksum {:016x}", prefix.payload_sum);
+        Err(bad(offset, expected, format!("{found:016x}")))
     }
 
     fn header(&mut self) -> Result<StreamHeader> {

@@ -26,7 +26,7 @@ pub(crate) fn capacity(height: u32) -> u64 {
 /// The lowest tree that holds `page_count` pages.
 pub(crate) fn height_for(page_count: u64) -> u32 {
     let mut height = 0;
-    while page_count > 0 && capacity(height) < page_count || (height == 0 && page_count > 0) {
+    while page_count > 0 && (height == 0 || capacity(height) < page_count) {
         height += 1;
     }
     height

@@ -17,6 +17,10 @@
 //! - *One copy.* A node on disk has at most one copy in memory: `faulted` maps its address to it, so two parents that
 //!   share a child reach the same copy, and freeing that copy frees them all.
 #![allow(unsafe_code)]
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "a tagged pointer is cast back to the type that it was made from"
+)]
 
 use std::collections::HashMap;
 use std::ptr;
@@ -119,9 +123,11 @@ impl Slab {
     #[inline]
     pub(super) fn resident_entry(word: &Word, height: u32, id: u64) -> Option<&Entry> {
         let index = |level: u32| super::node::index_at(level, id);
-        // SAFETY (all three below): lending, as argued at the head of this file: each word is borrowed from a node that
-        // is, or from the root; words above level 0 lead to inner nodes, the last to a leaf.
-        let inner = |word: &Word| word.resident().map(|pointer| unsafe { &(*pointer.inner()).words });
+        let inner = |word: &Word| {
+            // SAFETY: lending, as argued at the head of this file: each word is borrowed from a node that is, or from
+            // the root, and words above level 0 lead to inner nodes.
+            word.resident().map(|pointer| unsafe { &(*pointer.inner()).words })
+        };
         let word = match height {
             1 => word,
             2 => &inner(word)?[index(1)],

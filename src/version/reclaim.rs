@@ -257,7 +257,9 @@ impl Reclaimer {
         }
         self.slab.list_faulted(&mut nodes);
         roots.remove(&current.root().version);
-        nodes.into_iter().for_each(|pointer| super::held::free_node(&self.slab, pointer));
+        for pointer in nodes {
+            super::held::free_node(&self.slab, pointer);
+        }
         roots.into_values().for_each(HeldRoot::free);
         self.live.clear();
     }

@@ -240,7 +240,9 @@ mod tests {
                     for _ in 0..20_000 {
                         let slots: Vec<SlotId> = (0..3).map(|_| registry.take(pointer)).collect();
                         assert!(slots.iter().all(|slot| registry.payload(*slot) == Some(pointer)));
-                        slots.into_iter().for_each(|slot| assert!(registry.release(slot)));
+                        for slot in slots {
+                            assert!(registry.release(slot));
+                        }
                     }
                 });
             }
