@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::sqlite::{self, Summary};
 use crate::states::Story;
 
-/// Where files go, and whether they stay there.
+/// Where files go, and whether the remembered states stay there.
 pub(crate) struct Files<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) is_kept: bool,
@@ -25,6 +25,8 @@ struct Job {
     path: PathBuf,
     from: Option<Snapshot>,
     expected: Summary,
+    /// Whether the file stays when it has been checked: fifteen databases are a lot to leave behind.
+    stays: bool,
 }
 
 /// Raw exports made, in bytes and time.
@@ -36,7 +38,7 @@ pub(crate) struct Exported {
 }
 
 impl Job {
-    fn run(&self, is_kept: bool, exported: &Mutex<Exported>) -> Outcome<()> {
+    fn run(&self, exported: &Mutex<Exported>) -> Outcome<()> {
         if let Some(snapshot) = &self.from {
             let begun = Instant::now();
             let file = File::create_new(&self.path)?;
@@ -47,8 +49,7 @@ impl Job {
             exported.took += begun.elapsed();
         }
         sqlite::check(&self.path, self.expected)?;
-        // Ten databases are a lot to leave in /tmp, even for a few seconds.
-        if is_kept { Ok(()) } else { Ok(fs::remove_file(&self.path)?) }
+        if self.stays { Ok(()) } else { Ok(fs::remove_file(&self.path)?) }
     }
 }
 
@@ -64,13 +65,19 @@ pub(crate) fn everything(story: Story, files: &Files<'_>, report: &mut Report) -
     ensure!(is_same, "import gave {imported:?} instead of {} with {}", stream.version, stream.fingerprint);
 
     let mut jobs = vec![
-        Job { path: story.raw.path, from: None, expected: story.exported },
-        Job { path: files.dir.join("imported.db"), from: Some(imported), expected: story.exported },
+        Job { path: story.raw.path, from: None, expected: story.exported, stays: false },
+        Job {
+            path: files.dir.join("imported.db"),
+            from: Some(imported),
+            expected: story.exported,
+            stays: false,
+        },
     ];
     jobs.extend(story.held.into_iter().map(|held| Job {
         path: files.dir.join(format!("state-{:02}.db", held.number)),
         from: Some(held.snapshot),
         expected: held.summary,
+        stays: files.is_kept,
     }));
     let count = jobs.len();
     report.say(&format!("SQLite checks {count} files: integrity_check, and every column of every row"));
@@ -79,7 +86,7 @@ pub(crate) fn everything(story: Story, files: &Files<'_>, report: &mut Report) -
         loop {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(job) = job else { return Ok(()) };
-            job.run(files.is_kept, &exported)?;
+            job.run(&exported)?;
         }
     };
     thread::scope(|scope| {
@@ -113,8 +120,8 @@ pub(crate) fn reopened(
 
     let store = Store::open(dir, Options::new().create(false))?;
     ensure!(store.verify(&mut ())?.fingerprint == fingerprint, "the store has changed by being closed");
-    let job = Job { path: files.dir.join("last.db"), from: Some(store.snapshot()), expected };
-    job.run(files.is_kept, &Mutex::default())?;
+    let job = Job { path: files.dir.join("last.db"), from: Some(store.snapshot()), expected, stays: false };
+    job.run(&Mutex::default())?;
     report.checked(1, &Exported::default());
     report.say("the store was closed and opened: the last state is there, and old ones' space is free");
     Ok(())

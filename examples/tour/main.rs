@@ -1,8 +1,8 @@
 //! The tour: a real SQLite database lives on in a vellum store, from its first page to the power going out.
 //!
-//! `cargo run --release --example tour [DIRECTORY]`, some 20 seconds, some GB of disk while it runs. Whatever isn't as it
-//! should be ends the tour with a message and exit code 1. With a directory, everything that was made stays there:
-//! `sqlite3 DIRECTORY/state-16.db` opens the database as it was after the 16th change.
+//! `cargo run --release --example tour [DIRECTORY]` takes some 15 seconds and a GB of disk. Whatever isn't as it should be
+//! ends it with a message and exit code 1. With a directory, what was made stays there, and `sqlite3
+//! DIRECTORY/state-16.db` opens the database as it was after the 16th change.
 
 use std::ffi::OsString;
 use std::fs;
