@@ -7,7 +7,12 @@
 //!
 //! `VELLUM_CASES=n` sets the number of lists for each of three kinds of store (default 300), `VELLUM_SEED=s` their seed;
 //! a failure prints both the seed and the smallest list that fails.
-#![allow(clippy::too_many_lines, clippy::assigning_clones, clippy::cast_possible_truncation, reason = "tests count in small numbers")]
+#![allow(
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::cast_possible_truncation,
+    reason = "tests count in small numbers"
+)]
 
 mod common;
 
@@ -480,7 +485,8 @@ impl World {
                 model.truncate(count);
             }
             Op::SetMeta { tag, .. } => {
-                let meta = contents(tag, 0)[..(tag % 64) as usize].to_vec();
+                let meta =
+                    [contents(tag, 0), contents(tag, 1)].concat()[..(tag * 41 % 1025) as usize].to_vec();
                 txn.set_meta(&meta).unwrap();
                 model.view.meta = meta;
                 model.sets_meta = true;

@@ -233,7 +233,8 @@ impl Appender {
             None => (0, 0),
         };
         let fits = |open: usize| {
-            open + shape.pages <= group::capacity(geometry.page_size(), meta.max(shape.meta_bytes))
+            group::capacity(geometry.page_size(), meta.max(shape.meta_bytes))
+                .is_some_and(|capacity| open + shape.pages <= capacity)
         };
         let ends = |slots: u32| {
             self.position.slot.checked_add(slots).is_some_and(|end| end <= geometry.segment_slots())
@@ -300,7 +301,7 @@ impl Appender {
         }
         let saved = self.position;
         if self.group.is_none() {
-            let room = group::capacity(geometry.page_size(), 0).max(part.pages.len()) + 1;
+            let room = group::capacity(geometry.page_size(), 0).unwrap_or(0).max(part.pages.len()) + 1;
             let room = u32::try_from(room).unwrap_or(u32::MAX).min(geometry.segment_slots() - part.slot);
             self.make_room(room, false)?;
         }

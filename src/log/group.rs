@@ -46,9 +46,10 @@ impl Group {
     }
 }
 
-/// The most pages that a group's record of one slot can list beside so many bytes of meta.
-pub(crate) fn capacity(page_size: u32, meta_bytes: usize) -> usize {
+/// The most pages that a group's record of one slot can list beside so many bytes of meta; `None` if those alone are too
+/// many.
+pub(crate) fn capacity(page_size: u32, meta_bytes: usize) -> Option<usize> {
     let page_size = page_size as usize;
-    let for_items = page_size.saturating_sub(FIXED_BYTES + 16 + meta_bytes);
-    (for_items / ITEM_BYTES).min(GROUP_BYTES_MAX / page_size)
+    let for_items = page_size.checked_sub(FIXED_BYTES + 16 + meta_bytes)?;
+    Some((for_items / ITEM_BYTES).min(GROUP_BYTES_MAX / page_size))
 }
