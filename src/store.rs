@@ -186,8 +186,9 @@ impl Store {
             for (number, _, _) in appender.files() {
                 let Some(segment) = core.segments.get(number) else { continue };
                 stats.segments += 1;
-                stats.live_bytes += segment.tip_live.load(Ordering::Relaxed);
-                stats.allocated_bytes += segment.allocated.load(Ordering::Relaxed);
+                stats.live_bytes = stats.live_bytes.saturating_add(segment.tip_live.load(Ordering::Relaxed));
+                stats.allocated_bytes =
+                    stats.allocated_bytes.saturating_add(segment.allocated.load(Ordering::Relaxed));
             }
         }
         let guard = core.epoch.pin();

@@ -26,8 +26,8 @@ pub(crate) const FORMAT: u16 = 1;
 pub(crate) enum Flaw {
     /// Bytes that can't be right.
     Damage { offset: u64, expected: String, found: String },
-    /// A structure of a newer format.
-    Newer { found: u16 },
+    /// A structure of a newer format, or one that uses what this build doesn't know.
+    Newer { found: String },
 }
 
 impl Flaw {
@@ -43,7 +43,7 @@ impl Flaw {
             }
             Flaw::Newer { found } => crate::Error::Unsupported {
                 what: file.display().to_string(),
-                found: found.to_string(),
+                found,
                 supported: FORMAT.to_string(),
             },
         }

@@ -32,7 +32,7 @@
 //! Zeros fill the record's last slot. The page checksums in the list make one sync commit both record and pages.
 
 use super::bytes::{Reader, Writer};
-use super::checksum::{PageChecksum, digest128};
+use super::checksum::{PageChecksum, digest128, holds};
 use super::{FORMAT, Flaw};
 use crate::id::{Fingerprint, PageId, StoreId, Version};
 
@@ -175,7 +175,7 @@ impl Record {
         let freed_list = reader.raw(freed * ITEM_BYTES)?;
         let meta_bytes = reader.raw(meta)?;
         let digest = reader.u128()?;
-        if digest != digest128(covered) {
+        if !holds(digest, digest128(covered)) {
             let offset = u64::try_from(body).ok()?;
             return Some(Err(Flaw::damage(
                 offset,
@@ -184,7 +184,7 @@ impl Record {
             )));
         }
         if format > FORMAT {
-            return Some(Err(Flaw::Newer { found: format }));
+            return Some(Err(Flaw::Newer { found: format.to_string() }));
         }
         let kind = match kind {
             1 => RecordKind::Commit,

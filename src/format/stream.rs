@@ -32,7 +32,7 @@
 //! Nothing random and nothing of the present goes in: equal states of a store give equal bytes.
 
 use super::bytes::{Reader, Writer};
-use super::checksum::{checksum64, digest128};
+use super::checksum::{checksum64, digest128, holds};
 use crate::id::{Fingerprint, StoreId, Version};
 
 pub(crate) const PREAMBLE_BYTES: usize = 16;
@@ -116,7 +116,7 @@ impl Prefix {
         let (kind, flags, zero) = (reader.u16()?, reader.u16()?, reader.u32()?);
         let (len, sequence) = (reader.u64()?, reader.u64()?);
         let (payload_sum, previous, own) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let is_whole = own == checksum64(0, &bytes[..PREFIX_BYTES - 8]) && zero == 0;
+        let is_whole = holds(own, checksum64(0, &bytes[..PREFIX_BYTES - 8])) && zero == 0;
         is_whole.then_some((Prefix { kind, flags, len, sequence, payload_sum, previous }, own))
     }
 }

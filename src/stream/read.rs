@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::StreamSummary;
 use super::write::stream_error;
 use crate::error::{Error, Result};
-use crate::format::checksum::{PageChecksum, checksum64};
+use crate::format::checksum::{PageChecksum, checksum64, holds};
 use crate::format::control::META_MAX;
 use crate::format::stream::{
     HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES, PREFIX_BYTES, Prefix, SYNC,
@@ -198,7 +198,7 @@ impl StreamReader<'_> {
 
     fn check_sum(&self, prefix: &Prefix, covered: &[u8], offset: u64) -> Result<()> {
         let found = checksum64(prefix.sequence, covered);
-        if found == prefix.payload_sum {
+        if holds(found, prefix.payload_sum) {
             return Ok(());
         }
         let expected = format!("bytes with checksum {:016x}", prefix.payload_sum);
@@ -349,7 +349,7 @@ impl StreamReader<'_> {
             hasher.update(&buffer[..len]);
             left -= len as u64;
         }
-        match hasher.digest() == prefix.payload_sum {
+        match holds(hasher.digest(), prefix.payload_sum) {
             true => Ok(()),
             false => Err(bad(offset, "a payload with its checksum", "other bytes")),
         }
