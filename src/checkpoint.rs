@@ -145,23 +145,26 @@ impl Core {
     ) -> Result<Catalog> {
         let mut tip_bytes = captured.tip_bytes.clone();
         for (number, bytes) in &run.written {
-            *tip_bytes.entry(*number).or_default() += bytes;
+            add(&mut tip_bytes, *number, *bytes);
         }
         let mut live_bytes = tip_bytes.clone();
         let before = state.roots.last().filter(|before| before.record.version < record.version);
         if let Some(before) = before {
             for (number, bytes) in self.bytes_only_in(before.root.root(), captured.root.root())? {
-                *live_bytes.entry(number).or_default() += bytes;
+                add(&mut live_bytes, number, bytes);
             }
         }
         let position = captured.position;
         let files: Vec<(u32, u32, u64)> = self.log.lock().appender.files().collect();
+        // Counts wrap only where a crafted catalog lied about them; a segment that counts as full is never reused.
+        let whole = self.segments.geometry().segment_bytes();
+        let at_most_whole = |bytes: Option<&u64>| bytes.copied().unwrap_or(0).min(whole);
         let segments = files.into_iter().map(|(number, generation, sequence)| SegmentRecord {
             number,
             generation,
             sequence,
-            live_bytes: live_bytes.get(&number).copied().unwrap_or(0),
-            tip_bytes: tip_bytes.get(&number).copied().unwrap_or(0),
+            live_bytes: at_most_whole(live_bytes.get(&number)),
+            tip_bytes: at_most_whole(tip_bytes.get(&number)),
         });
         let geometry = self.segments.geometry();
         Ok(Catalog {
@@ -197,8 +200,13 @@ impl Core {
                     None => continue,
                 },
             };
-            *bytes.entry(number).or_default() += size;
+            add(&mut bytes, number, size);
         }
         Ok(bytes)
     }
+}
+
+fn add(bytes: &mut BTreeMap<u32, u64>, number: u32, more: u64) {
+    let sum = bytes.entry(number).or_default();
+    *sum = sum.saturating_add(more);
 }

@@ -1,4 +1,56 @@
 //! vellum: an embedded MVCC page store for database engines.
+//!
+//! An engine (SQL, key-value, graph, vector, a file format) keeps fixed-size pages under dense page ids. vellum keeps them
+//! for it: readers pin an atomic snapshot in nanoseconds and are never blocked; many writers commit new page versions at
+//! once, atomically and durably; old versions go as soon as nobody can see them; a consistent snapshot is exported while
+//! writing goes on, checked, and imported elsewhere.
+//!
+//! ```
+//! # fn main() -> vellum::Result<()> {
+//! # let home = tempfile::tempdir().unwrap();
+//! # let dir = home.path().join("store");
+//! use vellum::{Options, Store};
+//!
+//! let store = Store::open(&dir, Options::new())?;
+//! let mut txn = store.begin()?;
+//! let root = txn.allocate()?;
+//! txn.page_mut(root)?[..5].copy_from_slice(b"hello");
+//! txn.commit()?;                                    // on the disk when this returns
+//!
+//! let before = store.snapshot();                    // a version to keep, for as long as needed
+//! let mut txn = store.begin()?;
+//! txn.page_mut(root)?[..5].copy_from_slice(b"world");
+//! txn.commit()?;
+//!
+//! assert_eq!(&store.view().page(root)?.unwrap()[..5], b"world");
+//! assert_eq!(&before.view().page(root)?.unwrap()[..5], b"hello");
+//! # Ok(()) }
+//! ```
+//!
+//! # Where to find what
+//! | you want to | see |
+//! |---|---|
+//! | open, create or close a store | [`Store::open`], [`Options`], [`Store::in_memory`], [`Store::close`] |
+//! | read | [`Store::view`] for a moment, [`Store::snapshot`] for longer; [`View::page`] is a `&[u8]` in place |
+//! | write | [`Store::begin`], [`WriteTxn`]; retry on [`Error::Conflict`] |
+//! | choose what a commit waits for | [`Durability`], [`WriteTxn::commit_with`], [`Store::sync`] |
+//! | choose what transactions may see | [`Isolation`] |
+//! | tell what changed | [`Snapshot::diff`], [`Snapshot::fingerprint`] |
+//! | back up and restore | [`Snapshot::export`], [`verify_stream`], [`Store::import`], [`Snapshot::export_raw`] |
+//! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
+//! | bring another disk, or a hostile one | [`storage::Storage`], [`Store::open_on`], `storage::sim` (feature `sim`) |
+//!
+//! # What holds
+//! - A commit that returned under [`Durability::Sync`] survives a kill or a power cut at any moment, whole; what is
+//!   recovered is a prefix of the order in which commits were published.
+//! - Every page is checked against its checksum, seeded with its id, when it is first read after opening, and at every
+//!   export. Damage is [`Error::Corrupt`] with file and offset; it is never a panic, nor other bytes.
+//! - A failed write or sync ends writing for good ([`Error::Poisoned`]); reads go on. A full disk refuses the
+//!   transaction ([`Error::Full`]) and nothing else.
+//! - On 64-bit Linux. Pages are read from a memory mapping: a medium that fails under it raises SIGBUS, as with every
+//!   store that maps its files.
+//!
+//! How it works, and why so, is told in `ARCHITECTURE.md`.
 
 mod alloc;
 mod checkpoint;
@@ -44,3 +96,8 @@ pub mod fuzzing {
         crate::format::checksum::IGNORED.store(ignores, std::sync::atomic::Ordering::Relaxed);
     }
 }
+
+/// What README shows is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

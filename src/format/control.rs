@@ -180,12 +180,17 @@ impl Catalog {
             if root.height > HEIGHT_MAX || root.version > Version::MAX || root.meta.len() > META_MAX {
                 return wrong("a root within its limits", format!("{root:?}"));
             }
-            if (empty && root.address.is_some()) || root.page_count > crate::id::PageId::MAX.0 + 1 {
+            if (empty && root.address.is_some())
+                || root.page_count > crate::id::PageId::MAX.0 + 1
+                || root.live_pages > root.page_count
+            {
                 return wrong("a root that fits its page count", format!("{root:?}"));
             }
         }
         let segment_bytes = u64::from(self.page_size) * u64::from(self.segment_slots);
-        let fits = |record: &SegmentRecord| record.tip_bytes <= record.live_bytes && record.live_bytes <= segment_bytes;
+        let fits = |record: &SegmentRecord| {
+            record.tip_bytes <= record.live_bytes && record.live_bytes <= segment_bytes
+        };
         if let Some(record) = self.segments.iter().find(|record| !fits(record)) {
             return wrong("bytes that fit a segment", format!("{record:?}"));
         }

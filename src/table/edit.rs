@@ -142,7 +142,8 @@ impl<'s> Edit<'s> {
     /// Takes a page out of the totals and lists its place as dead.
     fn forget(&mut self, id: PageId, old: Entry) {
         if let Some(location) = old.location() {
-            self.root.live_pages -= 1;
+            // A crafted catalog can lie about it.
+            self.root.live_pages = self.root.live_pages.saturating_sub(1);
             self.root.fingerprint = self.root.fingerprint.minus(id, old.short_checksum());
             self.dead.push(Dead::Page { location, birth: old.birth() });
         }

@@ -86,7 +86,13 @@ fn history(slab: &Slab, seed: u64, versions: u64) -> Vec<Made> {
     made
 }
 
-fn nodes(slab: &Slab, word: &Word, level: u32, found: &mut BTreeMap<u64, NodePointer>, seen: &mut HashSet<NodePointer>) {
+fn nodes(
+    slab: &Slab,
+    word: &Word,
+    level: u32,
+    found: &mut BTreeMap<u64, NodePointer>,
+    seen: &mut HashSet<NodePointer>,
+) {
     let Link::Memory(pointer) = word.link() else { return };
     if seen.insert(pointer) {
         found.insert(found.len() as u64, pointer);
@@ -242,12 +248,20 @@ fn what_only_one_version_sees_is_what_brute_force_finds() {
             let (pointers, places) = split(&found);
             let (before, own, after) =
                 (items(&slab, &made[previous]), items(&slab, &made[this]), items(&slab, &made[next]));
-            let expected: HashSet<NodePointer> =
-                own.0.iter().filter(|node| !before.0.contains(node) && !after.0.contains(node)).copied().collect();
+            let expected: HashSet<NodePointer> = own
+                .0
+                .iter()
+                .filter(|node| !before.0.contains(node) && !after.0.contains(node))
+                .copied()
+                .collect();
             assert_eq!(pointers.len(), expected.len(), "each node is listed once");
             assert_eq!(pointers.into_iter().collect::<HashSet<_>>(), expected);
-            let expected: BTreeSet<u64> =
-                own.1.iter().filter(|place| !before.1.contains(place) && !after.1.contains(place)).copied().collect();
+            let expected: BTreeSet<u64> = own
+                .1
+                .iter()
+                .filter(|place| !before.1.contains(place) && !after.1.contains(place))
+                .copied()
+                .collect();
             assert_eq!(places.len(), expected.len(), "each page is listed once");
             assert_eq!(places.into_iter().collect::<BTreeSet<_>>(), expected, "seed {seed} {picked:?}");
         }
