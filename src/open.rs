@@ -54,7 +54,8 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
 
 /// Refuses a store of which a file is gone, before anything is read from the others.
 fn refuse_missing(storage: &dyn Storage, catalog: &Catalog) -> Result<()> {
-    let found: std::collections::HashSet<u32> = list(storage)?.iter().filter_map(|name| number_of(name)).collect();
+    let found: std::collections::HashSet<u32> =
+        list(storage)?.iter().filter_map(|name| number_of(name)).collect();
     match catalog.segments.iter().find(|record| !found.contains(&record.number)) {
         Some(record) => {
             let path = storage.path(&file_name(record.number));

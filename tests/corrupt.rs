@@ -44,7 +44,9 @@ fn load(files: &BTreeMap<String, Vec<u8>>, changed: Option<(&str, &[u8])>) -> Ar
         let bytes = changed.filter(|(changed, _)| changed == name).map_or(&bytes[..], |(_, bytes)| bytes);
         let file = storage.create(name, bytes.len() as u64).unwrap();
         // Segments are mostly zeros; blocks of them cost nothing.
-        for (index, block) in bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0)) {
+        for (index, block) in
+            bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0))
+        {
             file.write_all_at(&[IoSlice::new(block)], index as u64 * 4096).unwrap();
         }
     }
@@ -118,7 +120,9 @@ fn judge(image: &Image, damaged: &str, bytes: &[u8], outcomes: &mut Outcomes, co
             let is_typed = match &error {
                 Error::Corrupt { file, offset, .. } => {
                     assert!(*offset <= 1 << 20, "{error}");
-                    file.ends_with(damaged) || damaged.starts_with("catalog") || file.starts_with("catalog")
+                    file.ends_with(damaged)
+                        || damaged.starts_with("catalog")
+                        || file.starts_with("catalog")
                         || file.to_string_lossy().contains("segment")
                 }
                 Error::Unsupported { what, .. } => what.contains(damaged),
@@ -132,14 +136,24 @@ fn judge(image: &Image, damaged: &str, bytes: &[u8], outcomes: &mut Outcomes, co
     };
     let snapshot = store.snapshot();
     let version = snapshot.version().0;
-    assert!((image.least..=image.tip).contains(&version), "{}: opened at {version}, not {}", context(), image.tip);
+    assert!(
+        (image.least..=image.tip).contains(&version),
+        "{}: opened at {version}, not {}",
+        context(),
+        image.tip
+    );
     let expected = &image.states[&version];
     let mut was_found = false;
     let view = snapshot.view();
     for id in 0..snapshot.page_count() {
         match view.page(PageId(id)) {
             Ok(found) => {
-                assert_eq!(found, expected.get(&id).map(|bytes| &bytes[..]), "{}: wrong bytes of page {id}", context());
+                assert_eq!(
+                    found,
+                    expected.get(&id).map(|bytes| &bytes[..]),
+                    "{}: wrong bytes of page {id}",
+                    context()
+                );
             }
             Err(Error::Corrupt { file, .. }) => {
                 assert!(file.ends_with(damaged), "{}: {} is blamed", context(), file.display());

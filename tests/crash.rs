@@ -162,7 +162,10 @@ fn run(disk: &SimDisk, seed: u64, steps: u64, history: &mut History) -> vellum::
                 // A close that failed is a crash: the end of what was buffered may be lost.
                 let version = store.version().0;
                 let (durable, tip) = (history.durable, history.tip().0);
-                assert!((durable..=tip).contains(&version), "closed at {durable} to {tip}, opened at {version}");
+                assert!(
+                    (durable..=tip).contains(&version),
+                    "closed at {durable} to {tip}, opened at {version}"
+                );
                 history.states.split_off(&(version + 1));
             }
             3 => {

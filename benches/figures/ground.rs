@@ -85,20 +85,19 @@ fn load(store: &Store, plain: &Path, pages: u64) -> Result {
     let mut page = [0; PAGE];
     let mut txn = store.begin()?;
     txn.truncate(pages)?;
-    for id in 0..pages {
-        for word in page.chunks_exact_mut(8) {
-            word.copy_from_slice(&random.next().to_le_bytes());
+    txn.commit_with(Durability::Buffered)?;
+    for from in (0..pages).step_by(256) {
+        let mut txn = store.begin()?;
+        for id in from..pages.min(from + 256) {
+            for word in page.chunks_exact_mut(8) {
+                word.copy_from_slice(&random.next().to_le_bytes());
+            }
+            txn.write(PageId(id), &page)?;
+            plain.write_all(&page)?;
         }
-        txn.write(PageId(id), &page)?;
-        plain.write_all(&page)?;
-        if id % 256 == 255 {
-            let full = std::mem::replace(&mut txn, store.begin()?);
-            full.commit_with(Durability::Buffered)?;
-            txn = store.begin()?;
-        }
+        txn.commit_with(Durability::Buffered)?;
     }
     plain.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-    drop(txn);
     store.clone().close()?;
     Ok(())
 }

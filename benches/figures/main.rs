@@ -49,6 +49,10 @@ fn main() -> Result {
     export::beside_writer(&ground, &mut report)?;
     reopen::after_kill(&ground, &mut report)?;
     report.machine(machine::describe(ground.dir()));
-    if has("--json") { report.print_json() } else { report.print_table() }
+    if has("--json") {
+        report.print_json()
+    } else {
+        report.print_table()
+    }
     Ok(())
 }

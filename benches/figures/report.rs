@@ -112,8 +112,7 @@ impl Report {
 
     pub(crate) fn print_table(&self) {
         let head = ["figure", "measured", "floor", "target", "ratio", "ok?"].map(str::to_owned);
-        let lines: Vec<[String; 6]> =
-            std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
+        let lines: Vec<[String; 6]> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
         let widths: [usize; 6] =
             std::array::from_fn(|i| lines.iter().map(|cells| cells[i].len()).max().unwrap_or(0));
         for (at, cells) in lines.iter().enumerate() {

@@ -121,7 +121,8 @@ pub(crate) fn read_tail(
     let open = FoundBatch::default();
     let number_limit = number_max.saturating_add(NUMBERS_AHEAD);
     let (last_version, durable) = (checkpoint, checkpoint);
-    let mut scan = Scan { segments, position, end: position, last_version, durable, tail, open, number_limit };
+    let mut scan =
+        Scan { segments, position, end: position, last_version, durable, tail, open, number_limit };
     scan.follow(known)?;
     scan.prove()?;
     Ok(scan.tail)
@@ -174,7 +175,9 @@ impl Scan<'_> {
         match Record::decode(&bytes, geometry.page_size()) {
             Ok((record, digest)) if is_ours(&record) => Ok(Some((record, digest))),
             Ok(_) | Err(crate::format::Flaw::Damage { .. }) => Ok(None),
-            Err(newer) => Err(newer.into_error(segments.storage().path(&file_name(number)), geometry.offset(slot))),
+            Err(newer) => {
+                Err(newer.into_error(segments.storage().path(&file_name(number)), geometry.offset(slot)))
+            }
         }
     }
 
@@ -237,7 +240,9 @@ impl Scan<'_> {
         let whole = self.segments.geometry().segment_bytes();
         match len == 0 || len == whole {
             true => Ok(()),
-            false => Err(Error::corrupt(path(), len, format!("{whole} bytes"), format!("an end after {len}"))),
+            false => {
+                Err(Error::corrupt(path(), len, format!("{whole} bytes"), format!("an end after {len}")))
+            }
         }
     }
 
