@@ -70,6 +70,7 @@ pub(crate) struct Group {
 struct State {
     queue: Vec<Arc<[u8]>>,
     is_led: bool,
+    submitted: u64,
     /// The number of the batch that is being gathered, and of the first that isn't written yet.
     gathering: u64,
     unwritten: u64,
@@ -85,10 +86,17 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Records that one write and sync took, on average.
+    pub(crate) fn mean_batch(&self) -> Result<f64> {
+        let state = self.lock();
+        Ok(f64::from(u32::try_from(state.submitted)?) / f64::from(u32::try_from(state.gathering)?))
+    }
+
     /// Returns when `record` is on the disk.
     pub(crate) fn submit(&self, record: Arc<[u8]>) -> Result {
         let mut state = self.lock();
         state.queue.push(record);
+        state.submitted += 1;
         let mine = state.gathering;
         while state.is_led && state.unwritten <= mine {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -50,7 +50,7 @@ pub(crate) struct Ground {
 impl Ground {
     pub(crate) fn prepare(scale: Scale) -> Result<Ground> {
         let dir = tempfile::Builder::new().prefix("vellum-figures-").tempdir_in(place())?;
-        eprintln!("loading {} MiB into {}", scale.pages * PAGE as u64 >> 20, dir.path().display());
+        eprintln!("loading {} MiB into {}", (scale.pages * PAGE as u64) >> 20, dir.path().display());
         let plain = dir.path().join("plain");
         let path = dir.path().join("store");
         load(&Store::open(&path, options())?, &plain, scale.pages)?;

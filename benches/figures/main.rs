@@ -50,9 +50,9 @@ fn main() -> Result {
     reopen::after_kill(&ground, &mut report)?;
     report.machine(machine::describe(ground.dir()));
     if has("--json") {
-        report.print_json()
+        report.print_json();
     } else {
-        report.print_table()
+        report.print_table();
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ impl Pair {
 /// so that nobody always comes after the same neighbour.
 pub(crate) fn in_turn<const N: usize>(
     rounds: usize,
-    measures: [&mut dyn FnMut() -> crate::Result<f64>; N],
+    measures: &mut [&mut dyn FnMut() -> crate::Result<f64>; N],
 ) -> crate::Result<[Vec<f64>; N]> {
     let mut values: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     for round in 0..rounds {
@@ -68,7 +68,7 @@ pub(crate) fn pair(
     ours: &mut dyn FnMut() -> crate::Result<f64>,
     floor: &mut dyn FnMut() -> crate::Result<f64>,
 ) -> crate::Result<Pair> {
-    let [ours, floor] = in_turn(rounds, [ours, floor])?;
+    let [ours, floor] = in_turn(rounds, &mut [ours, floor])?;
     Ok(Pair::of(&ours, &floor))
 }
 
