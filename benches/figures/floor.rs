@@ -42,9 +42,13 @@ impl Recycled {
         Ok(self.file.write_all_at(bytes, self.place(bytes.len() as u64))?)
     }
 
+    pub(crate) fn sync(&self) -> Result {
+        Ok(self.file.sync_data()?)
+    }
+
     pub(crate) fn write_and_sync(&self, bytes: &[u8]) -> Result {
         self.write(bytes)?;
-        Ok(self.file.sync_data()?)
+        self.sync()
     }
 
     /// Writes all of `records` with one call, and syncs.

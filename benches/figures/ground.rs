@@ -59,6 +59,19 @@ impl Ground {
         Ok(Ground { scale, store, plain, dir })
     }
 
+    /// The store's segment files, in order.
+    pub(crate) fn segments(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(self.dir().join("store"))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("segment-") {
+                files.push(entry.path());
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

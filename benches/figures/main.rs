@@ -4,8 +4,10 @@
 //! measured in the same run, round by round in turn with ours, because the machines that this runs on are shared and
 //! what they can do changes from minute to minute. Nothing is asserted: a person reads the table.
 //!
-//! `--quick` does an eighth of the work, `--json` prints JSON lines, `VELLUM_BENCH_DIR` says on which disk.
+//! `--quick` does an eighth of the work, `--json` prints JSON lines, names choose some of the figures (`-- durable
+//! export`), and `VELLUM_BENCH_DIR` says on which disk.
 
+mod buffered;
 mod commits;
 mod export;
 mod floor;
@@ -25,6 +27,22 @@ use report::Report;
 /// Anything that keeps a figure from being measured ends the run.
 type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
+/// Measures some figures and puts them into the report.
+type Measure = fn(&Ground, &mut Report) -> Result;
+
+/// All figures, in the order in which they disturb each other least; the heaviest writers come last.
+const FIGURES: [(&str, Measure); 9] = [
+    ("pins", reads::pins),
+    ("lookups", reads::lookups),
+    ("snapshots", reads::old_and_new),
+    ("durable", commits::durable),
+    ("threads", threads::many),
+    ("bytes", commits::bytes),
+    ("buffered", buffered::buffered),
+    ("export", export::beside_writer),
+    ("reopen", reopen::after_kill),
+];
+
 fn main() -> Result {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [first, dir, batches] = args.as_slice()
@@ -32,24 +50,25 @@ fn main() -> Result {
     {
         return reopen::child(dir.as_ref(), batches.parse()?);
     }
-    let has = |name: &str| args.iter().any(|arg| arg == name);
-    if let Some(unknown) = args.iter().find(|arg| !["--bench", "--quick", "--json"].contains(&arg.as_str())) {
+    let (flags, names): (Vec<&str>, Vec<&str>) =
+        args.iter().map(String::as_str).partition(|arg| arg.starts_with("--"));
+    if let Some(unknown) = flags.iter().find(|arg| !["--bench", "--quick", "--json"].contains(arg)) {
         return Err(format!("unknown argument {unknown}: --quick and --json are possible").into());
     }
-    let scale = if has("--quick") { Scale::quick() } else { Scale::full() };
+    if let Some(unknown) = names.iter().find(|name| FIGURES.iter().all(|(figure, _)| figure != *name)) {
+        let known = FIGURES.map(|(figure, _)| figure).join(", ");
+        return Err(format!("no figures called {unknown}: {known} are possible").into());
+    }
+    let scale = if flags.contains(&"--quick") { Scale::quick() } else { Scale::full() };
     let ground = Ground::prepare(scale)?;
     let mut report = Report::default();
-    reads::pins(&ground, &mut report);
-    reads::lookups(&ground, &mut report)?;
-    reads::old_and_new(&ground, &mut report)?;
-    commits::durable(&ground, &mut report)?;
-    threads::many(&ground, &mut report)?;
-    commits::buffered(&ground, &mut report)?;
-    commits::bytes(&ground, &mut report)?;
-    export::beside_writer(&ground, &mut report)?;
-    reopen::after_kill(&ground, &mut report)?;
+    for (name, measure) in FIGURES {
+        if names.is_empty() || names.contains(&name) {
+            measure(&ground, &mut report)?;
+        }
+    }
     report.machine(machine::describe(ground.dir()));
-    if has("--json") {
+    if flags.contains(&"--json") {
         report.print_json();
     } else {
         report.print_table();
