@@ -31,15 +31,16 @@ type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E
 type Measure = fn(&Ground, &mut Report) -> Result;
 
 /// All figures, in the order in which they disturb each other least; the heaviest writers come last.
-const FIGURES: [(&str, Measure); 9] = [
+const FIGURES: [(&str, Measure); 10] = [
     ("pins", reads::pins),
     ("lookups", reads::lookups),
+    ("export", export::beside_writer),
     ("snapshots", reads::old_and_new),
     ("durable", commits::durable),
     ("threads", threads::many),
     ("bytes", commits::bytes),
     ("buffered", buffered::buffered),
-    ("export", export::beside_writer),
+    ("scattered", export::scattered),
     ("reopen", reopen::after_kill),
 ];
 
