@@ -1,0 +1,89 @@
+//! A copy of everything while a writer goes on: our export against `cp`.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use vellum::{Durability, Store};
+
+use crate::Result;
+use crate::ground::{Ground, PAGE, commit_one};
+use crate::measure::{Random, pair};
+use crate::report::{Report, Target};
+
+/// How long the writer rests after each commit.
+const REST: Duration = Duration::from_millis(1);
+
+/// Of the store as it was loaded: pages lie in the order of their ids.
+pub(crate) fn beside_writer(ground: &Ground, report: &mut Report) -> Result {
+    compare(
+        ground,
+        report,
+        "export beside a writer (floor: cp, without fsync both)",
+        Target::RatioAtLeast(0.7),
+    )
+}
+
+/// Of the store after the figures before this one, which have written most pages again in random order.
+pub(crate) fn scattered(ground: &Ground, report: &mut Report) -> Result {
+    let mut random = Random::new(10);
+    for _ in 0..ground.scale.pages {
+        commit_one(&ground.store, random.below(ground.scale.pages), random.next(), Durability::Buffered)?;
+    }
+    crate::ground::touch(&ground.store.snapshot())?;
+    compare(ground, report, "  same, pages written again in random order before", Target::None)
+}
+
+fn compare(ground: &Ground, report: &mut Report, figure: &str, target: Target) -> Result {
+    let (store, pages) = (&ground.store, ground.scale.pages);
+    store.sync()?;
+    let stops = AtomicBool::new(false);
+    let pair = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(store, pages, &stops));
+        let bytes = f64::from(u32::try_from(pages)?) * f64::from(u32::try_from(PAGE)?);
+        let target = ground.dir().join("copy");
+        let pair = pair(
+            ground.scale.copies,
+            &mut || Ok(bytes / 1e6 / export(store, &target)?.as_secs_f64()),
+            &mut || Ok(bytes / 1e6 / copy(&ground.plain, &target)?.as_secs_f64()),
+        );
+        stops.store(true, Ordering::Relaxed);
+        writer.join().map_err(|_| "the writer panicked")??;
+        pair
+    })?;
+    report.pair(figure, "MB/s", &pair, target);
+    Ok(())
+}
+
+/// Commits a page a millisecond until told to stop.
+fn write(store: &Store, pages: u64, stops: &AtomicBool) -> Result {
+    let mut random = Random::new(8);
+    while !stops.load(Ordering::Relaxed) {
+        commit_one(store, random.below(pages), random.next(), Durability::Buffered)?;
+        std::thread::sleep(REST);
+    }
+    Ok(())
+}
+
+fn export(store: &Store, target: &Path) -> Result<Duration> {
+    let snapshot = store.snapshot();
+    let start = Instant::now();
+    snapshot.export(&mut File::create_new(target)?)?;
+    let took = start.elapsed();
+    std::fs::remove_file(target)?;
+    Ok(took)
+}
+
+fn copy(source: &Path, target: &Path) -> Result<Duration> {
+    let start = Instant::now();
+    // As anybody would call it. (On a file system that can share blocks, this copies nothing: not a fair floor.)
+    let status = Command::new("/bin/cp").args([source, target]).status()?;
+    let took = start.elapsed();
+    if !status.success() {
+        return Err(format!("cp ended with {status}").into());
+    }
+    std::fs::remove_file(target)?;
+    Ok(took)
+}
