@@ -33,7 +33,12 @@ pub(crate) fn scattered(ground: &Ground, report: &mut Report) -> Result {
         commit_one(&ground.store, random.below(ground.scale.pages), random.next(), Durability::Buffered)?;
     }
     crate::ground::touch(&ground.store.snapshot())?;
-    compare(ground, report, "  same, pages written again in random order before", Target::None)
+    compare(
+        ground,
+        report,
+        "export beside a writer, pages written again in random order before (floor: cp)",
+        Target::None,
+    )
 }
 
 fn compare(ground: &Ground, report: &mut Report, figure: &str, target: Target) -> Result {
