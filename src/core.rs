@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::control::{Catalog, RootRecord};
 use crate::id::{StoreId, Version};
 use crate::log::catalog::CatalogSlots;
+use crate::log::handover::Handover;
 use crate::log::segment::Segments;
 use crate::maintain::Signal;
 use crate::options::Options;
@@ -58,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) queue: GroupCommit<Request, Result<Version>>,
     pub(crate) checkpoint: Mutex<CheckpointState>,
     pub(crate) log: Mutex<LogState>,
+    /// What the store's own thread writes for committing ones, if there is one.
+    pub(crate) handover: Arc<Handover>,
     pub(crate) reclaimer: Mutex<Reclaimer>,
     pub(crate) allocator: Mutex<Allocator>,
     /// The newest version known to be on the disk.
@@ -94,7 +97,11 @@ pub(crate) struct Parts {
 impl Core {
     /// A store that stands at the catalog's last root.
     pub(crate) fn new(parts: Parts) -> Core {
-        let Parts { options, segments, log, slots, catalog } = parts;
+        let Parts { options, segments, mut log, slots, catalog } = parts;
+        let handover = Arc::new(Handover::default());
+        if options.has_thread() {
+            log.appender.hand_over_to(handover.clone());
+        }
         let slab = Arc::new(Slab::new(Box::new(segments.clone())));
         let registry = Registry::new();
         let epoch = Epoch::new();
@@ -132,6 +139,7 @@ impl Core {
             queue: GroupCommit::new(|| Err(Error::Cancelled)),
             checkpoint: Mutex::new(CheckpointState { slots, roots, created_at_ms: catalog.created_at_ms }),
             log: Mutex::new(log),
+            handover,
             reclaimer: Mutex::new(reclaimer),
             allocator: Mutex::new(allocator),
             durable,

@@ -1,7 +1,8 @@
-//! The store's own thread: checkpoints when the log has grown enough, and reclaiming while nobody commits.
+//! The store's own thread: full groups to the system, checkpoints when the log has grown enough, and reclaiming while nobody
+//! commits.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::error::Result;
@@ -21,6 +22,7 @@ pub(crate) struct Signal {
 struct State {
     stops: bool,
     is_due: bool,
+    has_jobs: bool,
 }
 
 impl Signal {
@@ -33,6 +35,15 @@ impl Signal {
         }
     }
 
+    /// Says that there is something in the handover.
+    pub(crate) fn hand_over(&self) {
+        let mut state = self.state.lock();
+        if !state.has_jobs {
+            state.has_jobs = true;
+            self.changed.notify_one();
+        }
+    }
+
     fn stop(&self) {
         self.state.lock().stops = true;
         self.changed.notify_all();
@@ -41,10 +52,10 @@ impl Signal {
     /// Waits for work; `false` when it is time to end.
     fn wait(&self) -> bool {
         let mut state = self.state.lock();
-        if !state.stops && !state.is_due {
+        if !state.stops && !state.is_due && !state.has_jobs {
             state = self.changed.wait_timeout(state, IDLE);
         }
-        state.is_due = false;
+        (state.is_due, state.has_jobs) = (false, false);
         !state.stops
     }
 }
@@ -80,9 +91,14 @@ impl Drop for Maintainer {
 }
 
 fn run(core: &Weak<Core>, signal: &Signal) {
+    let mut looked_at = Instant::now();
     while signal.wait() {
         let Some(core) = core.upgrade() else { return };
-        core.idle_work();
+        core.handover.work();
+        if looked_at.elapsed() >= IDLE {
+            core.idle_work();
+            looked_at = Instant::now();
+        }
         if core.checkpoint_is_due() {
             // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
             let _ = core.write_checkpoint();

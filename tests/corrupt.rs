@@ -126,7 +126,8 @@ fn judge(image: &Image, damaged: &str, bytes: &[u8], outcomes: &mut Outcomes, co
                         || file.starts_with("catalog")
                         || file.to_string_lossy().contains("segment")
                 }
-                Error::Unsupported { what, .. } => what.contains(damaged),
+                // More than one bit of a format number is taken for a newer format.
+                Error::Unsupported { what, .. } => what.contains(damaged) && bytes.len() < 8,
                 Error::NotAStore { .. } => damaged.starts_with("catalog"),
                 _ => false,
             };

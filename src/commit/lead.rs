@@ -174,6 +174,9 @@ fn commit_admitted(
     };
     log.appender.append(&plan, &batch, will_sync).map_err(|failure| core.fail(failure))?;
     core.appended_bytes.store(log.appender.appended_bytes(), Ordering::Relaxed);
+    if log.appender.take_handed_over() {
+        core.signal.hand_over();
+    }
     if will_sync {
         let begun = Instant::now();
         log.appender.sync().map_err(|failure| core.fail(failure))?;

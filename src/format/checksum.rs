@@ -41,7 +41,7 @@ pub(crate) fn digest128(bytes: &[u8]) -> u128 {
 pub(crate) static IGNORED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// Whether a structure's checksum is the one that its bytes have.
-pub(crate) fn holds<T: PartialEq>(found: T, computed: T) -> bool {
+pub(crate) fn holds<T: PartialEq + Copy>(found: T, computed: T) -> bool {
     #[cfg(fuzzing)]
     if IGNORED.load(std::sync::atomic::Ordering::Relaxed) {
         return true;

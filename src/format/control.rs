@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{digest128, holds};
-use super::{FORMAT, Flaw};
+use super::{FORMAT, Flaw, is_newer};
 use crate::id::{Fingerprint, StoreId, Version};
 use crate::table::node::{HEIGHT_MAX, NodeAddress};
 
@@ -124,7 +124,7 @@ impl Catalog {
         if magic != MAGIC {
             return Err(Flaw::damage(0, format!("magic {MAGIC:08x}"), format!("{magic:08x}")));
         }
-        if format > FORMAT {
+        if is_newer(format) {
             return Err(Flaw::Newer { found: format.to_string() });
         }
         reader.u16().ok_or_else(short)?;

@@ -21,6 +21,12 @@ pub(crate) mod stream;
 /// The format version that all structures of a store's directory carry.
 pub(crate) const FORMAT: u16 = 1;
 
+/// Whether a format number is that of a newer vellum. One that is a single flipped bit away is left to the checksum:
+/// numbers of formats are chosen two bits or more apart.
+pub(crate) fn is_newer(format: u16) -> bool {
+    format > FORMAT && (format ^ FORMAT).count_ones() > 1
+}
+
 /// What a decoder found wrong, relative to the start of the structure; the caller knows the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Flaw {

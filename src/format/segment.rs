@@ -22,7 +22,7 @@
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{checksum64, holds};
-use super::{FORMAT, Flaw};
+use super::{FORMAT, Flaw, is_newer};
 use crate::id::{StoreId, Version};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VLSG");
@@ -76,7 +76,7 @@ impl SegmentHeader {
         if magic != MAGIC {
             return Some(Err(Flaw::damage(0, format!("magic {MAGIC:08x}"), format!("{magic:08x}"))));
         }
-        if format > FORMAT {
+        if is_newer(format) {
             return Some(Err(Flaw::Newer { found: format.to_string() }));
         }
         reader.u16()?;

@@ -17,16 +17,15 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::geometry::Geometry;
-use super::group::{self, Group};
+use super::group::Group;
+use super::handover::Handover;
 use super::layout::{Part, Shape, plan};
 use super::segment::{Segments, disk_error, file_name};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::record::{Record, RecordKind};
-use crate::format::segment::SegmentHeader;
 use crate::id::{Fingerprint, Location, PageId, Version};
 use crate::storage::{MemoryStorage, Storage, StorageFile};
-use crate::sync::atomic::Ordering;
 
 /// How far ahead of the log a fresh segment is filled with zeros.
 const PREPARE_BYTES: u64 = 1 << 20;
@@ -40,6 +39,15 @@ pub(crate) enum AppendFailure {
     Clean(Error),
     /// Nobody knows what the disk holds: the store must be poisoned.
     Fatal(Error),
+}
+
+impl AppendFailure {
+    /// The failure, where what was appended is published already.
+    pub(super) fn into_fatal(self) -> AppendFailure {
+        match self {
+            AppendFailure::Clean(error) | AppendFailure::Fatal(error) => AppendFailure::Fatal(error),
+        }
+    }
 }
 
 /// The log's end.
@@ -78,11 +86,11 @@ pub(crate) struct Batch<'a> {
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// The batch's parts; or, for one that joins the open group, its pages as if they were one.
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
     /// The numbers of the segments that the parts count from the active one.
-    segments: Vec<u32>,
-    geometry: Geometry,
-    joins_group: bool,
+    pub(super) segments: Vec<u32>,
+    pub(super) geometry: Geometry,
+    pub(super) joins_group: bool,
 }
 
 impl Plan {
@@ -100,28 +108,32 @@ impl Plan {
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Appender {
-    segments: Arc<Segments>,
-    session: u64,
-    position: Position,
+    pub(super) segments: Arc<Segments>,
+    pub(super) session: u64,
+    pub(super) position: Position,
     /// Every segment that has a file: its generation and its place in the log.
-    files: BTreeMap<u32, (u32, u64)>,
+    pub(super) files: BTreeMap<u32, (u32, u64)>,
     /// Recycled segments, ready for use.
-    pool: Vec<u32>,
+    pub(super) pool: Vec<u32>,
     /// The lowest number that no segment ever had.
-    fresh: u32,
+    pub(super) fresh: u32,
     /// Slots of the active segment before this one were written before, or filled with zeros.
-    prepared: u32,
+    pub(super) prepared: u32,
     /// Slots of the active segment before this one have disk blocks.
-    reserved: u32,
+    pub(super) reserved: u32,
     /// Segments with writes that no sync followed yet, with the number of their last write.
-    unsynced: Vec<(u32, u64)>,
-    writes: u64,
+    pub(super) unsynced: Vec<(u32, u64)>,
+    pub(super) writes: u64,
     /// What readers read of the active segment, from the first slot on that this session has written.
-    tail: Option<Arc<dyn StorageFile>>,
-    group: Option<Group>,
+    pub(super) tail: Option<Arc<dyn StorageFile>>,
+    pub(super) group: Option<Group>,
+    /// Takes full groups, if the store has a thread that writes them.
+    pub(super) handover: Option<Arc<Handover>>,
+    /// Whether a group was left there since somebody asked.
+    pub(super) has_handed_over: bool,
     /// Bytes of records and pages appended, and of zeros written ahead, since opening.
-    appended_bytes: u64,
-    prepared_bytes: u64,
+    pub(super) appended_bytes: u64,
+    pub(super) prepared_bytes: u64,
 }
 
 impl Appender {
@@ -150,9 +162,21 @@ impl Appender {
             writes: 0,
             tail: None,
             group: None,
+            handover: None,
+            has_handed_over: false,
             appended_bytes: 0,
             prepared_bytes: 0,
         }
+    }
+
+    /// From now on full groups are left in `handover` for a thread that works there.
+    pub(crate) fn hand_over_to(&mut self, handover: Arc<Handover>) {
+        self.handover = Some(handover);
+    }
+
+    /// Whether something was left for the thread since the last call.
+    pub(crate) fn take_handed_over(&mut self) -> bool {
+        std::mem::take(&mut self.has_handed_over)
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -175,24 +199,6 @@ impl Appender {
     /// The number of segments that stand ready for use.
     pub(crate) fn pool_len(&self) -> usize {
         self.pool.len()
-    }
-
-    /// Takes wholly dead segments from before `log_start` back for use: nothing that is live, nothing that the durable
-    /// roots reach and no part of the log that recovery may need lies in them (invariants 8 and 9).
-    pub(crate) fn recycle_dead(&mut self, log_start: u64) {
-        let Position { segment, next, .. } = self.position;
-        for (number, (_, sequence)) in &self.files {
-            let is_dead =
-                self.segments.get(*number).is_some_and(|s| s.allocated.load(Ordering::Acquire) == 0);
-            if is_dead
-                && *sequence < log_start
-                && *number != segment
-                && *number != next
-                && !self.pool.contains(number)
-            {
-                self.pool.push(*number);
-            }
-        }
     }
 
     /// Whether a batch of this shape leads out of the active segment.
@@ -222,37 +228,6 @@ impl Appender {
             }));
         }
         Plan { parts, segments, geometry, joins_group: false }
-    }
-
-    /// Where the pages of a small batch would lie in the open group, or in a new one.
-    fn join(&self, shape: Shape) -> Option<Part> {
-        let geometry = self.segments.geometry();
-        let pages = u32::try_from(shape.pages).ok()?;
-        let (open, meta) = match &self.group {
-            Some(group) => (group.pages.len(), group.meta.as_ref().map_or(0, Vec::len)),
-            None => (0, 0),
-        };
-        let fits = |open: usize| {
-            group::capacity(geometry.page_size(), meta.max(shape.meta_bytes))
-                .is_some_and(|capacity| open + shape.pages <= capacity)
-        };
-        let ends = |slots: u32| {
-            self.position.slot.checked_add(slots).is_some_and(|end| end <= geometry.segment_slots())
-        };
-        let header_slots = match &self.group {
-            Some(_) if fits(open) && ends(pages) => 0,
-            _ if fits(0) && ends(pages + 1) => 1,
-            _ => return None,
-        };
-        let (slot, freed) = (self.position.slot, 0..0);
-        Some(Part {
-            segment: 0,
-            slot,
-            header_slots,
-            pages: 0..shape.pages,
-            freed,
-            has_meta: shape.meta_bytes > 0,
-        })
     }
 
     /// Writes a batch as planned. It is not durable before [`Appender::sync`].
@@ -287,102 +262,12 @@ impl Appender {
         done
     }
 
-    /// Lets a batch join the open group, or begin one.
-    fn append_to_group(
-        &mut self,
-        plan: &Plan,
-        batch: &Batch<'_>,
-        will_sync: bool,
-    ) -> Result<(), AppendFailure> {
-        let geometry = self.segments.geometry();
-        let [part] = &plan.parts[..] else { return Ok(()) };
-        if part.header_slots > 0 {
-            self.flush()?;
-        }
-        let saved = self.position;
-        if self.group.is_none() {
-            let room = group::capacity(geometry.page_size(), 0).unwrap_or(0).max(part.pages.len()) + 1;
-            let room = u32::try_from(room).unwrap_or(u32::MAX).min(geometry.segment_slots() - part.slot);
-            self.make_room(room, false)?;
-        }
-        let slices: Vec<IoSlice<'_>> = batch.pages.iter().map(|(_, _, bytes)| IoSlice::new(bytes)).collect();
-        self.write_tail(&slices, part.slot + part.header_slots)?;
-        let mut group = self.group.take().unwrap_or_else(|| Group::new(part.slot));
-        group.pages.extend(batch.pages.iter().map(|(id, checksum, _)| (*id, *checksum)));
-        group.meta = batch.meta.map(<[u8]>::to_vec).or(group.meta);
-        (group.version, group.durable) = (batch.version, batch.durable);
-        (group.created_at_ms, group.page_count) = (batch.created_at_ms, batch.page_count);
-        group.fingerprint = batch.fingerprint;
-        group.batches += 1;
-        self.position.slot = part.slot + part.slots();
-        let is_alone = group.batches == 1;
-        self.group = Some(group);
-        if !will_sync {
-            return Ok(());
-        }
-        match self.flush_as(will_sync) {
-            // Nobody has seen the group's only batch yet, so it can still be refused.
-            Err(AppendFailure::Clean(error)) if is_alone => {
-                self.position = saved;
-                Err(AppendFailure::Clean(error))
-            }
-            Err(AppendFailure::Clean(error) | AppendFailure::Fatal(error)) => {
-                Err(AppendFailure::Fatal(error))
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// Hands the open group to the system. A failure is fatal: its batches are published.
-    pub(crate) fn flush(&mut self) -> Result<(), AppendFailure> {
-        self.flush_as(false).map_err(|failure| match failure {
-            AppendFailure::Clean(error) | AppendFailure::Fatal(error) => AppendFailure::Fatal(error),
-        })
-    }
-
-    fn flush_as(&mut self, will_sync: bool) -> Result<(), AppendFailure> {
-        let Some(group) = self.group.take() else { return Ok(()) };
-        let geometry = self.segments.geometry();
-        let pages = u32::try_from(group.pages.len()).expect("a group is bounded");
-        let record = Record {
-            slot: u64::from(group.start),
-            version: group.version,
-            durable: group.durable,
-            created_at_ms: group.created_at_ms,
-            data_slots: pages,
-            page_count: group.page_count,
-            fingerprint: group.fingerprint,
-            pages: group.pages,
-            meta: group.meta,
-            ..self.blank_record()
-        };
-        let (header, digest) = record.encode(geometry.page_size());
-        self.write_tail(&[IoSlice::new(&header)], group.start)?;
-        let end = self.position.slot;
-        self.position.slot = group.start;
-        let prepared = self.make_room(pages + 1, will_sync);
-        self.position.slot = end;
-        prepared?;
-        let bytes = u64::from(pages + 1) * geometry.page_bytes();
-        let tail = self.tail.clone().expect("the group stands in the tail");
-        let mapping = tail.map(usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX));
-        let mapping = mapping.map_err(|error| AppendFailure::Fatal(self.tail_error(error)))?;
-        let start = usize::try_from(geometry.offset(group.start)).unwrap_or(usize::MAX);
-        let whole = mapping.slice(start, usize::try_from(bytes).unwrap_or(usize::MAX));
-        let whole = whole.expect("the group lies within the segment");
-        self.write_or_erase(&[IoSlice::new(whole)], group.start, bytes)?;
-        self.appended_bytes += bytes;
-        self.prepared = self.prepared.max(end);
-        self.position.digest = digest;
-        Ok(())
-    }
-
-    fn tail_error(&self, error: std::io::Error) -> Error {
+    pub(super) fn tail_error(&self, error: std::io::Error) -> Error {
         Error::io("keep in memory", self.segments.storage().path(&file_name(self.position.segment)), error)
     }
 
     /// Puts bytes where readers of the active segment find them.
-    fn write_tail(&mut self, buffers: &[IoSlice<'_>], slot: u32) -> Result<(), AppendFailure> {
+    pub(super) fn write_tail(&mut self, buffers: &[IoSlice<'_>], slot: u32) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
         let tail = match &self.tail {
             Some(tail) => tail.clone(),
@@ -468,7 +353,7 @@ impl Appender {
         self.write_record(&record, &[&bytes, &padding])
     }
 
-    fn blank_record(&self) -> Record {
+    pub(super) fn blank_record(&self) -> Record {
         Record {
             kind: RecordKind::Commit,
             is_last: true,
@@ -510,14 +395,19 @@ impl Appender {
         Ok(())
     }
 
-    fn active_file(&self) -> Result<Arc<dyn StorageFile>> {
+    pub(super) fn active_file(&self) -> Result<Arc<dyn StorageFile>> {
         let segment = self.segments.get(self.position.segment).expect("the active segment is known");
         self.segments.file(segment)
     }
 
     /// Writes a record or a header. If the disk is too full for all of it, what was written is made unreadable, durably:
     /// its end may be zeros that are there anyway, and recovery would take what was refused for a commit.
-    fn write_or_erase(&mut self, buffers: &[IoSlice<'_>], slot: u32, len: u64) -> Result<(), AppendFailure> {
+    pub(super) fn write_or_erase(
+        &mut self,
+        buffers: &[IoSlice<'_>],
+        slot: u32,
+        len: u64,
+    ) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
         let refused = match self.write_file(buffers, geometry.offset(slot), len) {
             Err(AppendFailure::Clean(refused)) => refused,
@@ -533,24 +423,34 @@ impl Appender {
         Err(AppendFailure::Clean(refused))
     }
 
-    fn write_file(&mut self, buffers: &[IoSlice<'_>], offset: u64, len: u64) -> Result<(), AppendFailure> {
-        let path = || self.segments.storage().path(&file_name(self.position.segment));
+    pub(super) fn write_file(
+        &mut self,
+        buffers: &[IoSlice<'_>],
+        offset: u64,
+        len: u64,
+    ) -> Result<(), AppendFailure> {
         let written = self.active_file().map_err(AppendFailure::Fatal)?.write_all_at(buffers, offset);
-        // The mark is set whether or not the write succeeded: part of it may be there.
-        self.writes += 1;
-        let (number, write) = (self.position.segment, self.writes);
-        match self.unsynced.iter_mut().find(|(segment, _)| *segment == number) {
-            Some(mark) => mark.1 = write,
-            None => self.unsynced.push((number, write)),
-        }
+        // Whether or not the write succeeded: part of it may be there.
+        self.note_write(self.position.segment);
+        let path = || self.segments.storage().path(&file_name(self.position.segment));
         written.map_err(|error| match disk_error("write to", path(), len, error) {
             full @ Error::Full { .. } => AppendFailure::Clean(full),
             other => AppendFailure::Fatal(other),
         })
     }
 
+    /// Marks a segment as one that needs a sync.
+    pub(super) fn note_write(&mut self, number: u32) {
+        self.writes += 1;
+        let write = self.writes;
+        match self.unsynced.iter_mut().find(|(segment, _)| *segment == number) {
+            Some(mark) => mark.1 = write,
+            None => self.unsynced.push((number, write)),
+        }
+    }
+
     /// Sees to it that the next `slots` slots have disk blocks and, where it pays, were written before.
-    fn make_room(&mut self, slots: u32, prepare: bool) -> Result<(), AppendFailure> {
+    pub(super) fn make_room(&mut self, slots: u32, prepare: bool) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
         let (start, end) = (self.position.slot, self.position.slot + slots);
         let slots_of = |bytes: u64| u32::try_from(bytes / geometry.page_bytes()).expect("a few MiB");
@@ -573,72 +473,6 @@ impl Appender {
             self.write_file(&[IoSlice::new(&zeros)], geometry.offset(from), len)?;
             self.prepared = until;
             self.prepared_bytes += len;
-        }
-        Ok(())
-    }
-
-    /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.
-    fn rotate(&mut self, durable: Version) -> Result<(), AppendFailure> {
-        let geometry = self.segments.geometry();
-        let (left, number) = (self.position.segment, self.position.next);
-        let segments = self.segments.clone();
-        let segment = segments.add(number, 0);
-        if self.position.next_is_fresh {
-            self.segments.create_file(segment).map_err(AppendFailure::Clean)?;
-            // Its length is durable before its header: recovery takes a file of another length for a cut one.
-            sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
-        }
-        let (next, next_is_fresh) = match self.pool.pop() {
-            Some(number) => (number, false),
-            None if self.fresh < geometry.segment_limit() => {
-                self.fresh += 1;
-                (self.fresh - 1, true)
-            }
-            None => {
-                let limit = std::io::Error::other("all segment numbers are in use");
-                let file = self.segments.storage().path(&file_name(number));
-                let error = Error::Full { needed: geometry.segment_bytes(), file, source: Arc::new(limit) };
-                return Err(AppendFailure::Clean(error));
-            }
-        };
-        let was_used = self.segments.generation(segment) > 0;
-        let generation = self.segments.generation(segment) + 1;
-        let header = SegmentHeader {
-            store_id: self.segments.store_id(),
-            number,
-            generation,
-            page_size: geometry.page_size(),
-            slots: geometry.segment_slots(),
-            sequence: self.position.sequence + 1,
-            next,
-            previous_digest: self.position.digest,
-            durable,
-        };
-        let is_fresh = self.position.next_is_fresh;
-        let (digest, sequence) = (self.position.digest, header.sequence);
-        self.position =
-            Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
-        (self.prepared, self.reserved) = (0, 0);
-        if was_used {
-            (self.prepared, self.reserved) = (geometry.segment_slots(), geometry.segment_slots());
-        }
-        self.make_room(1, false)?;
-        let mut bytes = header.encode();
-        bytes.resize(geometry.page_size() as usize, 0);
-        self.segments.begin_generation(segment, generation);
-        self.tail = None;
-        self.segments.read_from_file(left);
-        self.write_or_erase(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
-        self.appended_bytes += geometry.page_bytes();
-        self.position.slot = 1;
-        self.files.insert(number, (generation, sequence));
-        sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
-        if is_fresh {
-            let dir = || self.segments.storage().path("");
-            self.segments
-                .storage()
-                .sync_dir()
-                .map_err(|error| AppendFailure::Fatal(Error::io("sync", dir(), error)))?;
         }
         Ok(())
     }
@@ -669,7 +503,7 @@ pub(crate) fn sync_files(segments: &Segments, unsynced: &[(u32, u64)]) -> Result
     unsynced.iter().try_for_each(|(number, _)| sync_file(segments, *number))
 }
 
-fn sync_file(segments: &Segments, number: u32) -> Result<()> {
+pub(super) fn sync_file(segments: &Segments, number: u32) -> Result<()> {
     let segment = segments.get(number).expect("a written segment is known");
     let path = || segments.storage().path(&file_name(number));
     segments.file(segment)?.sync().map_err(|error| Error::io("sync", path(), error))

@@ -2,8 +2,11 @@
 //!
 //! - `geometry`: how locations, slots and byte offsets belong together;
 //! - `segment`: the segment files and their mappings;
-//! - `append`: records and pages at the log's end, rotation from segment to segment;
+//! - `append`: records and pages at the log's end;
+//! - `gather`: its open group of small batches;
+//! - `rotate`: its way from segment to segment;
 //! - `group`: small batches gathered into one record;
+//! - `handover`: full groups on their way to the system;
 //! - `layout`: how a batch is cut into parts;
 //! - `catalog`: the two slots of the small durable root;
 //! - `recover`: from the catalog and the log's tail to the tip;
@@ -12,8 +15,11 @@
 pub(crate) mod append;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
+mod gather;
 pub(crate) mod geometry;
 pub(crate) mod group;
+pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod recover;
+mod rotate;
 pub(crate) mod segment;

@@ -3,6 +3,8 @@
 //! Method: seeded random edits, several versions kept, compared with maps of entries; nodes and pages listed by walking
 //! whole trees.
 
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::diff::{for_each_difference, only_in};
