@@ -1,5 +1,6 @@
 //! A snapshot as a stream, while writers go on.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use super::StreamSummary;
@@ -47,16 +48,13 @@ impl Snapshot {
         let run_max = run_pages(geometry.page_size()) as usize;
         let mut first = PageId(0);
         let mut run: Vec<(&[u8], PageChecksum)> = Vec::with_capacity(run_max);
-        // Locations below this were brought in together with one before them.
-        let mut populated = Location(0)..Location(0);
+        // Stretches of a segment, as long as a run, that were brought into memory; neighbours in the store may lie in any.
+        let (stretch, mut populated) = (run_max as u64, HashSet::new());
         for_each_entry(&core.slab, root, PageId(0), &mut |id, entry| {
             let Some(location) = entry.location() else { return Ok(true) };
-            if !populated.contains(&location) {
-                let slots = u64::from(geometry.segment_slots());
-                let left = slots - location.0 % slots;
-                let pages = left.min(u64::from(run_pages(geometry.page_size())));
-                core.segments.populate(&table, location, u32::try_from(pages).unwrap_or(1));
-                populated = location..Location(location.0 + pages);
+            if populated.insert(location.0 / stretch) {
+                let from = Location(location.0 - location.0 % stretch);
+                core.segments.populate(&table, from, run_pages(geometry.page_size()));
             }
             if run.len() == run_max || (!run.is_empty() && id.0 != first.0 + run.len() as u64) {
                 writer.pages((first, &run), &mut meter)?;
