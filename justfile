@@ -22,7 +22,7 @@ crash seeds="200":
     VELLUM_CRASH_SEEDS={{seeds}} cargo test --release --features sim --test crash -- --nocapture
 
 fuzz target seconds="1800":
-    cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+    fuzz/run {{target}} {{seconds}}
 
 bench:
     cargo bench --bench parts
@@ -31,4 +31,8 @@ figures:
     cargo bench --bench figures
 
 tour:
-    cargo run --release --example tour
+    cargo run --example tour
+
+# Each byte flipped, each length cut.
+corrupt:
+    VELLUM_FLIP_STEP=1 cargo test --release --test corrupt -- --nocapture
