@@ -11,7 +11,7 @@ pub enum Durability {
     Sync,
     /// When others can see it. A crash may lose it, together with everything that was committed after it and nothing
     /// that was committed before: a power cut what was not synced, a killed process what was not yet handed to the
-    /// system (at most a MiB, and with the store's own thread at most a tenth of a second's).
+    /// system (at most 3 MiB, and with the store's own thread at most a tenth of a second's).
     /// [`Store::sync`](crate::Store::sync) makes all of it durable.
     Buffered,
 }

@@ -353,3 +353,13 @@ fn snapshots_of_another_store() {
     let error = one.snapshot().diff(&other.snapshot()).unwrap_err();
     assert!(matches!(error, Error::InvalidOption { option: "older", .. }), "{error}");
 }
+
+#[test]
+fn imports_into_nowhere() {
+    let home = tempfile::tempdir().unwrap();
+    let mut stream = Vec::new();
+    sample().snapshot().export(&mut stream).unwrap();
+    let error = refused(home.path(), || Store::import(&mut &stream[..], home.path().join("a/b")));
+    let parent = home.path().join("a");
+    assert!(matches!(&error, Error::Io { file, .. } if *file == parent), "{error:?}");
+}

@@ -69,10 +69,14 @@ fn what_format_1_wrote_is_read() {
     let home = tempfile::tempdir().unwrap();
     copy(&kept().join("store"), &home.path().join("store"));
     let store = Store::open(home.path().join("store"), small().create(false)).unwrap();
-    let imported = Store::import(&mut fs::File::open(kept().join("export")).unwrap(), home.path().join("copy")).unwrap();
+    let imported =
+        Store::import(&mut fs::File::open(kept().join("export")).unwrap(), home.path().join("copy")).unwrap();
     for store in [&store, &imported] {
         let snapshot = store.snapshot();
-        assert_eq!((snapshot.version(), snapshot.page_count(), snapshot.meta()), (Version(9), 70, &b"golden"[..]));
+        assert_eq!(
+            (snapshot.version(), snapshot.page_count(), snapshot.meta()),
+            (Version(9), 70, &b"golden"[..])
+        );
         for id in 0..70 {
             let expected = tag(id).map(|tag| contents(id, tag));
             assert_eq!(snapshot.view().page(PageId(id)).unwrap().map(<[u8]>::to_vec), expected, "page {id}");

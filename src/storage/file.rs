@@ -34,9 +34,17 @@ const NEW_FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 pub struct FileStorage {
     dir: PathBuf,
     handle: File,
-    /// Held for its lock, which closing the file releases. The file itself stays: removing it would let one process
-    /// lock the removed file and another a new one.
-    _lock: File,
+    /// Held for its lock. The file itself stays: removing it would let one process lock the removed file and another a new
+    /// one.
+    lock: File,
+}
+
+impl Drop for FileStorage {
+    fn drop(&mut self) {
+        // Closing the file would do, but for a child process that was forked a moment ago and hasn't got to its exec: it
+        // shares the open file, and with it the lock. If this fails, closing still releases it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl FileStorage {
@@ -51,7 +59,7 @@ impl FileStorage {
         let handle = File::open(dir).map_err(|source| Error::io("open", dir.to_owned(), source))?;
         let lock = lock_dir(dir, &handle, create)?;
         check_writable(dir, &handle)?;
-        let storage = FileStorage { dir: dir.to_owned(), handle, _lock: lock };
+        let storage = FileStorage { dir: dir.to_owned(), handle, lock };
         let files = storage.list().map_err(|source| Error::io("list", dir.to_owned(), source))?;
         // An empty directory may be one that an earlier attempt made without living to sync it.
         if files.is_empty() {
@@ -355,6 +363,18 @@ mod tests {
         assert!(matches!(refused(&link, true), Error::Locked { .. }));
         drop(storage);
         FileStorage::open(&link, false).unwrap();
+    }
+
+    #[test]
+    fn a_forked_child_keeps_no_lock() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("store");
+        let storage = FileStorage::open(&dir, true).unwrap();
+        // What a child has between fork and exec: the same open file.
+        let inherited = storage.lock.try_clone().unwrap();
+        drop(storage);
+        FileStorage::open(&dir, false).unwrap();
+        drop(inherited);
     }
 
     #[test]

@@ -47,6 +47,7 @@ impl Store {
         let dir = &named(dir.as_ref())?;
         refuse_occupied(dir)?;
         let staging = Staging::new(dir);
+        fs::metadata(&staging.parent).map_err(|error| Error::io("look at", staging.parent.clone(), error))?;
         let mut sink = Sink { staging: &staging.path, options: options.clone(), core: None, load: None };
         let read = read_stream(r, &mut sink, &mut Meter::new("import", None, observer));
         let done = read.and_then(|_| sink.finish());
