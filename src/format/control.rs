@@ -187,6 +187,9 @@ impl Catalog {
                 return wrong("a root that fits its page count", format!("{root:?}"));
             }
         }
+        if !self.segments.iter().any(|record| record.number == self.log.segment) {
+            return wrong("a log that goes on in a listed segment", format!("segment {}", self.log.segment));
+        }
         let segment_bytes = u64::from(self.page_size) * u64::from(self.segment_slots);
         let fits = |record: &SegmentRecord| {
             record.tip_bytes <= record.live_bytes && record.live_bytes <= segment_bytes

@@ -101,6 +101,12 @@ pub(crate) fn read_tail(
         let path = segments.storage().path(super::catalog::NAMES[0]);
         return Err(Error::corrupt(path, 0, "a slot within the segment", log.slot.to_string()));
     }
+    let number_limit = number_max.saturating_add(NUMBERS_AHEAD);
+    if header.next >= number_limit {
+        let path = segments.storage().path(&file_name(log.segment));
+        let expected = format!("a next segment below {number_limit}");
+        return Err(Error::corrupt(path, 48, expected, header.next.to_string()));
+    }
     let position = Position {
         segment: log.segment,
         generation: log.generation,
@@ -119,7 +125,6 @@ pub(crate) fn read_tail(
         is_torn: false,
     };
     let open = FoundBatch::default();
-    let number_limit = number_max.saturating_add(NUMBERS_AHEAD);
     let (last_version, durable) = (checkpoint, checkpoint);
     let mut scan =
         Scan { segments, position, end: position, last_version, durable, tail, open, number_limit };
@@ -220,8 +225,16 @@ impl Scan<'_> {
         if number >= self.number_limit {
             return Ok(None);
         }
+        // Making a segment known takes memory in proportion to its number: only for one that is there.
+        if self.segments.get(number).is_none() {
+            match self.segments.storage().open(&file_name(number)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                _ => {}
+            }
+        }
         let segment = self.segments.add(number, 0);
         match self.segments.read_header(segment) {
+            Ok(header) if header.next >= self.number_limit => Ok(None),
             Ok(header) => Ok(Some(header)),
             // No file, or no header: the log never got there, as far as this tells.
             Err(Error::Corrupt { .. }) => self.deny_cut(number).map(|()| None),
