@@ -29,7 +29,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     pub(crate) fn full() -> Scale {
-        Scale { pages: 256 << 10, rounds: 21, copies: 5, snapshots: 1000, batches: &[100, 1000, 10_000] }
+        Scale { pages: 256 << 10, rounds: 21, copies: 11, snapshots: 1000, batches: &[100, 1000, 10_000] }
     }
 
     pub(crate) fn quick() -> Scale {
