@@ -128,7 +128,7 @@ fn recovery(c: &mut Criterion) {
         let options = Options::new().segment_size(4 << 20);
         let store = Store::open(dir.path(), options.clone()).unwrap();
         fill(&store, 1024);
-        store.maintain().unwrap();
+        store.maintain(vellum::Budget::unlimited()).unwrap();
         let mut state = 1;
         for _ in 0..batches {
             let mut txn = store.begin().unwrap();

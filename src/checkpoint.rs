@@ -48,6 +48,12 @@ impl Core {
         }
     }
 
+    /// Writes the catalog once more, with what changed in it since, whether or not anything was committed.
+    pub(crate) fn write_catalog_anew(&self) -> Result<()> {
+        let mut state = self.checkpoint.lock();
+        self.write_checkpoint_unless(&mut state, None)
+    }
+
     fn write_checkpoint_unless(
         &self,
         state: &mut crate::core::CheckpointState,
@@ -159,6 +165,7 @@ impl Core {
         // Counts wrap only where a crafted catalog lied about them; a segment that counts as full is never reused.
         let whole = self.segments.geometry().segment_bytes();
         let at_most_whole = |bytes: Option<&u64>| bytes.copied().unwrap_or(0).min(whole);
+        let packed = files.iter().filter_map(|(number, ..)| self.segments.packed_record(*number)).collect();
         let segments = files.into_iter().map(|(number, generation, sequence)| SegmentRecord {
             number,
             generation,
@@ -181,6 +188,7 @@ impl Core {
                 digest: position.digest,
             },
             segments: segments.collect(),
+            packed,
         })
     }
 

@@ -1,6 +1,6 @@
 //! What all handles of one store share, and the few paths that lead through several rooms.
 //!
-//! Locks, in the order in which they may be taken: `checkpoint`, `log` (the commit lock), `reclaimer`, `allocator`.
+//! Locks, in the order in which they may be taken: `space`, `checkpoint`, `log` (the commit lock), `reclaimer`, `allocator`.
 //! Readers take none of them.
 
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use crate::log::handover::Handover;
 use crate::log::segment::Segments;
 use crate::maintain::Signal;
 use crate::options::Options;
+use crate::space::{Leftover, Space};
 use crate::stats::Counters;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) slab: Arc<Slab>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) queue: GroupCommit<Request, Result<Version>>,
+    /// Held while segments are packed and files removed.
+    pub(crate) space: Mutex<Space>,
     pub(crate) checkpoint: Mutex<CheckpointState>,
     pub(crate) log: Mutex<LogState>,
     /// What the store's own thread writes for committing ones, if there is one.
@@ -70,6 +73,8 @@ pub(crate) struct Core {
     /// Bytes that had been appended when the last checkpoint began.
     pub(crate) checkpointed_bytes: AtomicU64,
     pub(crate) appended_bytes: AtomicU64,
+    /// Bytes copied into packed files since opening.
+    pub(crate) packed_bytes: AtomicU64,
     pub(crate) counters: Counters,
     /// Wakes the store's own thread, if it has one.
     pub(crate) signal: Arc<Signal>,
@@ -92,12 +97,13 @@ pub(crate) struct Parts {
     pub(crate) log: LogState,
     pub(crate) slots: CatalogSlots,
     pub(crate) catalog: Catalog,
+    pub(crate) leftovers: Vec<Leftover>,
 }
 
 impl Core {
     /// A store that stands at the catalog's last root.
     pub(crate) fn new(parts: Parts) -> Core {
-        let Parts { options, segments, mut log, slots, catalog } = parts;
+        let Parts { options, segments, mut log, slots, catalog, leftovers } = parts;
         let handover = Arc::new(Handover::default());
         if options.has_thread() {
             log.appender.hand_over_to(handover.clone());
@@ -137,6 +143,7 @@ impl Core {
             slab,
             segments,
             queue: GroupCommit::new(|| Err(Error::Cancelled)),
+            space: Mutex::new(Space::new(leftovers, slots.sequence())),
             checkpoint: Mutex::new(CheckpointState { slots, roots, created_at_ms: catalog.created_at_ms }),
             log: Mutex::new(log),
             handover,
@@ -146,6 +153,7 @@ impl Core {
             log_start: AtomicU64::new(log_start),
             checkpointed_bytes: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(0),
+            packed_bytes: AtomicU64::new(0),
             counters: Counters::new(),
             signal: Arc::new(Signal::default()),
             poison: OnceLock::new(),

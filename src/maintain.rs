@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::error::Result;
+use crate::space::{Budget, Effort, Maintenance};
 use crate::sync::{Condvar, Mutex};
 
 /// How often the thread looks without being asked.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// Bytes that the thread copies in one round of packing, before it looks at its other duties.
+const ROUND_BYTES: u64 = 256 << 20;
 
 /// Wakes and stops the thread.
 #[derive(Debug, Default)]
@@ -102,6 +106,11 @@ fn run(core: &Weak<Core>, signal: &Signal) {
         if core.checkpoint_is_due() {
             // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
             let _ = core.write_checkpoint();
+            // With a rate, a round takes a second at most.
+            let round = ROUND_BYTES.min(core.options.pack_rate_max().unwrap_or(ROUND_BYTES));
+            if core.tidy(Effort::Kept, Budget::unlimited().bytes(round)).is_err() {
+                core.counters.maintenance_failed();
+            }
         }
     }
 }
@@ -118,6 +127,8 @@ impl Core {
             if !self.checkpoint_is_overdue() {
                 return;
             }
+            // It may be busy with packing: then commits wait for it, or waste would grow faster than it is cleared.
+            drop(self.space.lock());
         } else if self.checkpoint.try_lock().is_none() {
             return;
         }
@@ -137,16 +148,10 @@ impl Core {
         }
     }
 
-    /// Reclaims all that can be reclaimed now, and writes a checkpoint.
-    pub(crate) fn maintain(&self) -> Result<()> {
+    /// Reclaims all that can be reclaimed now, writes a checkpoint, and gives disk space back.
+    pub(crate) fn maintain(&self, budget: Budget) -> Result<Maintenance> {
         self.write_only_checkpoint()?;
-        // Each round lets the epoch move on; judged items need one more period than retired ones.
-        for _ in 0..16 {
-            self.grace.advance(&self.epoch);
-            self.pass();
-        }
-        let mut log = self.log.lock();
-        self.reclaim(&mut log);
-        Ok(())
+        self.settle();
+        self.tidy(Effort::All, budget)
     }
 }

@@ -15,9 +15,11 @@ use crate::format::segment::SegmentHeader;
 use crate::id::{Fingerprint, StoreId, Version};
 use crate::log::append::Appender;
 use crate::log::catalog::{CatalogSlots, NAMES};
+use crate::log::packed::{packed_name, packed_number_of};
 use crate::log::recover::{Tail, read_tail};
 use crate::log::segment::{Segments, disk_error, file_name, number_of};
 use crate::options::Options;
+use crate::space::Leftover;
 use crate::stats::Recovery;
 use crate::storage::Storage;
 use crate::sync::atomic::Ordering;
@@ -54,15 +56,37 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
 
 /// Refuses a store of which a file is gone, before anything is read from the others.
 fn refuse_missing(storage: &dyn Storage, catalog: &Catalog) -> Result<()> {
-    let found: std::collections::HashSet<u32> =
-        list(storage)?.iter().filter_map(|name| number_of(name)).collect();
-    match catalog.segments.iter().find(|record| !found.contains(&record.number)) {
-        Some(record) => {
-            let path = storage.path(&file_name(record.number));
-            Err(Error::corrupt(path, 0, "a segment of the store", "no such file"))
-        }
+    let found: std::collections::HashSet<String> = list(storage)?.into_iter().collect();
+    let packed: BTreeMap<u32, u32> =
+        catalog.packed.iter().map(|record| (record.number, record.rewrite)).collect();
+    let name = |record: &SegmentRecord| match packed.get(&record.number) {
+        Some(rewrite) => packed_name(record.number, *rewrite),
+        None => file_name(record.number),
+    };
+    match catalog.segments.iter().map(name).find(|name| !found.contains(name)) {
+        Some(name) => Err(Error::corrupt(storage.path(&name), 0, "a segment of the store", "no such file")),
         None => Ok(()),
     }
+}
+
+/// Files of segments that neither the catalog nor the log leads to: what a crash has left over of a file that was being
+/// made or removed.
+fn leftovers(storage: &dyn Storage, catalog: &Catalog, appender: &Appender) -> Result<Vec<Leftover>> {
+    let listed = |number, rewrite| {
+        catalog.packed.iter().any(|record| (record.number, record.rewrite) == (number, rewrite))
+    };
+    let leftover = |name: String| match (number_of(&name), packed_number_of(&name)) {
+        (Some(number), _) => {
+            let is_packed = catalog.packed.iter().any(|record| record.number == number);
+            let is_needed = appender.uses(number) && !is_packed;
+            (!is_needed).then_some(Leftover { name, number, is_last: !is_packed })
+        }
+        (None, Some((number, rewrite))) => {
+            (!listed(number, rewrite)).then_some(Leftover { name, number, is_last: false })
+        }
+        (None, None) => None,
+    };
+    Ok(list(storage)?.into_iter().filter_map(leftover).collect())
 }
 
 fn list(storage: &dyn Storage) -> Result<Vec<String>> {
@@ -78,7 +102,7 @@ fn refuse_foreign(storage: &dyn Storage, names: &[String]) -> Result<()> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name == CREATING || NAMES.contains(&name) || number_of(name).is_some()
+    name == CREATING || NAMES.contains(&name) || number_of(name).is_some() || packed_number_of(name).is_some()
 }
 
 /// Refuses a directory of somebody else's before even the lock's file is made in it. What can't be listed is left for
@@ -172,6 +196,7 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         }],
         log: LogPosition { segment: 0, generation: 1, sequence: 0, slot: 1, digest: store_id.0 },
         segments: vec![SegmentRecord { number: 0, generation: 1, sequence: 0, live_bytes: 0, tip_bytes: 0 }],
+        packed: Vec::new(),
     };
     let mut slots = CatalogSlots::create(storage)?;
     // Both slots, so that a store is never without a second one.
@@ -191,10 +216,11 @@ fn recover(
     let geometry = crate::log::geometry::Geometry::new(catalog.page_size, catalog.segment_slots);
     let segments = Arc::new(Segments::new(storage, catalog.store_id, geometry, options.verifies_always()));
     let mut files = BTreeMap::new();
-    let numbers_max = catalog.segments.len().saturating_mul(4).saturating_add(1024);
-    if let Some(record) = catalog.segments.iter().find(|record| record.number as usize > numbers_max) {
+    let limit = geometry.segment_limit();
+    if let Some(record) = catalog.segments.iter().find(|record| record.number >= limit) {
         let path = segments.storage().path(NAMES[0]);
-        return Err(Error::corrupt(path, 0, "segment numbers without large gaps", record.number.to_string()));
+        let expected = format!("segment numbers below {limit}");
+        return Err(Error::corrupt(path, 0, expected, record.number.to_string()));
     }
     for record in &catalog.segments {
         let segment = segments.add(record.number, record.generation);
@@ -202,6 +228,7 @@ fn recover(
         segment.tip_live.store(record.tip_bytes, Ordering::Relaxed);
         files.insert(record.number, (record.generation, record.sequence));
     }
+    catalog.packed.iter().for_each(|record| segments.set_packed(record));
     let newest = catalog.roots.last().map_or(Version(0), |root| root.version);
     let number_max = files.keys().next_back().copied().unwrap_or(0).max(catalog.log.segment);
     let tail = read_tail(&segments, catalog.log, newest, &|number| files.contains_key(&number), number_max)?;
@@ -210,9 +237,11 @@ fn recover(
     }
     segments.size_table(files.keys().next_back().map_or(0, |number| number.saturating_add(1)));
     let session = u64::try_from(random128() & u128::from(u64::MAX)).unwrap_or(0);
-    let appender = Appender::new(segments.clone(), session, tail.position, files);
+    let mut appender = Appender::new(segments.clone(), session, tail.position, files);
+    let leftovers = leftovers(segments.storage(), &catalog, &appender)?;
+    appender.vacate_gaps(|number| leftovers.iter().all(|leftover| leftover.number != number));
     let log = LogState { appender, truncations: std::collections::VecDeque::new(), unreclaimed: 0 };
-    let core = Core::new(Parts { options, segments, log, slots, catalog });
+    let core = Core::new(Parts { options, segments, log, slots, catalog, leftovers });
     let recovery = apply_tail(&core, &tail, newest)?;
     Ok((core, recovery))
 }

@@ -17,6 +17,7 @@ pub(crate) struct Counters {
     syncs: AtomicU64,
     sync_nanos: AtomicU64,
     checkpoints: AtomicU64,
+    maintenance_failures: AtomicU64,
 }
 
 impl Counters {
@@ -29,6 +30,7 @@ impl Counters {
             syncs: AtomicU64::new(0),
             sync_nanos: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
+            maintenance_failures: AtomicU64::new(0),
         }
     }
 
@@ -53,6 +55,10 @@ impl Counters {
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn maintenance_failed(&self) {
+        self.maintenance_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn fill(&self, stats: &mut Stats) {
         stats.batches = self.batches.load(Ordering::Relaxed);
         stats.transactions = self.transactions.load(Ordering::Relaxed);
@@ -61,6 +67,7 @@ impl Counters {
         stats.syncs = self.syncs.load(Ordering::Relaxed);
         stats.sync_nanos = self.sync_nanos.load(Ordering::Relaxed);
         stats.checkpoints = self.checkpoints.load(Ordering::Relaxed);
+        stats.maintenance_failures = self.maintenance_failures.load(Ordering::Relaxed);
     }
 }
 
@@ -86,6 +93,14 @@ pub struct Stats {
     pub segment_bytes: u64,
     /// Segments that stand ready for reuse.
     pub free_segments: u64,
+    /// Segments that were rewritten without what nobody needs: their files are shorter.
+    pub packed_segments: u64,
+    /// Bytes of all segment files, those that stand ready for reuse included.
+    pub disk_bytes: u64,
+    /// Bytes copied in rewriting segments.
+    pub packed_bytes: u64,
+    /// Rounds of rewriting by the store's own thread that failed, for instance on a full disk; each is tried again.
+    pub maintenance_failures: u64,
     /// Bytes of pages and table nodes that the current version reaches.
     pub live_bytes: u64,
     /// Bytes of pages and table nodes that are not freed: live ones, and what older versions still see.

@@ -10,6 +10,7 @@ use crate::maintain::Maintainer;
 use crate::open;
 use crate::options::{Isolation, Options};
 use crate::snapshot::{Snapshot, View};
+use crate::space::{Budget, Maintenance};
 use crate::stats::{Recovery, Stats};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::sync::atomic::Ordering;
@@ -134,12 +135,17 @@ impl Store {
         self.core().sync()
     }
 
-    /// Writes a checkpoint and reclaims what can be reclaimed; for stores without a thread of their own.
+    /// Gives back what nobody needs: writes a checkpoint, frees what no version sees, rewrites every segment file that is a
+    /// fifth empty or more, removes files. Readers and writers go on meanwhile; what views and snapshots see stays.
+    ///
+    /// The store's own thread does this as it goes, as far as [`Options::waste_percent`] asks for. Call it for a store without
+    /// that thread, or when much was deleted and the space should come back now. Costs the walk of the page table
+    /// and the copying of what is left in the segments that are rewritten; `budget` cuts the latter into portions.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::Poisoned`], or what reading the page table gives.
-    pub fn maintain(&self) -> Result<()> {
-        self.core().maintain()
+    /// [`Error::Full`] if a rewrite found no room (nothing is lost by it), [`Error::Poisoned`], or what reading gives.
+    pub fn maintain(&self, budget: Budget) -> Result<Maintenance> {
+        self.core().maintain(budget)
     }
 
     /// Makes everything durable and writes a checkpoint, so that the next opening has nothing to recover. The store's
@@ -186,11 +192,14 @@ impl Store {
             for (number, _, _) in appender.files() {
                 let Some(segment) = core.segments.get(number) else { continue };
                 stats.segments += 1;
+                stats.disk_bytes += core.segments.file_of(segment).1;
+                stats.packed_segments += u64::from(core.segments.packed_record(number).is_some());
                 stats.live_bytes = stats.live_bytes.saturating_add(segment.tip_live.load(Ordering::Relaxed));
                 stats.allocated_bytes =
                     stats.allocated_bytes.saturating_add(segment.allocated.load(Ordering::Relaxed));
             }
         }
+        stats.packed_bytes = core.packed_bytes.load(Ordering::Relaxed);
         let guard = core.epoch.pin();
         let root = core.published.load(&guard);
         stats.version = root.version;

@@ -266,7 +266,7 @@ fn ten_thousand_snapshots_live_at_once_and_are_dropped_in_any_order() {
         let (snapshot, probe, expected) = held.swap_remove(random.index(held.len()));
         assert_eq!(snapshot.view().page(PageId(probe as u64)).unwrap().unwrap(), expected);
         if held.len() % 1000 == 0 {
-            store.maintain().unwrap();
+            store.maintain(vellum::Budget::unlimited()).unwrap();
         }
     }
     // The background thread may hold a pass in progress; the next ones finish the work.
@@ -274,7 +274,7 @@ fn ten_thousand_snapshots_live_at_once_and_are_dropped_in_any_order() {
     txn.write(PageId(0), &contents(0, 1)).unwrap();
     txn.commit().unwrap();
     for _ in 0..3 {
-        store.maintain().unwrap();
+        store.maintain(vellum::Budget::unlimited()).unwrap();
     }
     store.verify(&mut ()).unwrap();
     assert!(store.stats().pins <= 2, "{} pins", store.stats().pins);

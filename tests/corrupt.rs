@@ -88,7 +88,7 @@ fn image(name: &'static str, is_closed: bool, seed: u64) -> Image {
     for _ in 0..30 {
         commit(&store, &mut states, &mut random, Durability::Buffered);
     }
-    store.maintain().unwrap();
+    store.maintain(vellum::Budget::unlimited()).unwrap();
     for _ in 0..6 {
         commit(&store, &mut states, &mut random, Durability::Buffered);
         commit(&store, &mut states, &mut random, Durability::Sync);

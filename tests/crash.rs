@@ -148,8 +148,8 @@ fn run(disk: &SimDisk, seed: u64, steps: u64, history: &mut History) -> vellum::
                 store.sync()?;
                 history.durable = history.tip().0;
             }
-            1 => match store.maintain() {
-                Ok(()) => history.durable = history.tip().0,
+            1 => match store.maintain(vellum::Budget::unlimited()) {
+                Ok(_) => history.durable = history.tip().0,
                 Err(Error::Full { .. }) => {}
                 Err(error) => return Err(error),
             },

@@ -46,7 +46,7 @@ fn write(dir: &Path) {
     let mut txn = store.begin().unwrap();
     (0..70).filter(|id| id % 3 == 1).for_each(|id| txn.free(PageId(id)).unwrap());
     txn.commit().unwrap();
-    store.maintain().unwrap();
+    store.maintain(vellum::Budget::unlimited()).unwrap();
     for id in (60..70).filter(|id| id % 3 != 1) {
         let mut txn = store.begin().unwrap();
         txn.write(PageId(id), &contents(id, 2)).unwrap();

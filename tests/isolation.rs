@@ -296,7 +296,7 @@ fn freed_page_leaves_a_tombstone_for_as_long_as_it_matters() {
                 put(&mut txn, 1, tag);
                 txn.commit().unwrap();
                 if tag % 50 == 0 {
-                    store.maintain().unwrap();
+                    store.maintain(vellum::Budget::unlimited()).unwrap();
                 }
             }
             put(&mut old, 0, 9);
@@ -348,7 +348,7 @@ fn truncation_first_refuses_a_write_beyond_it() {
                     put(&mut txn, 0, tag);
                     txn.commit().unwrap();
                 }
-                store.maintain().unwrap();
+                store.maintain(vellum::Budget::unlimited()).unwrap();
                 conflicts_on(writer.commit(), PageId(8));
                 within.commit().unwrap();
                 assert_eq!(store.view().page_count(), if grows_back { 12 } else { 5 });

@@ -387,7 +387,7 @@ impl World {
                 self.store().sync().unwrap();
                 assert_eq!(self.store().stats().durable_version, Version(self.model.tip().0));
             }
-            Op::Maintain => self.store().maintain().unwrap(),
+            Op::Maintain => assert!(self.store().maintain(vellum::Budget::unlimited()).unwrap().is_done),
             Op::Verify => self.verify(),
             Op::Reopen { close } => self.reopen(close),
             ref inner => self.change(inner),

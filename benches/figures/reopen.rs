@@ -34,7 +34,7 @@ pub(crate) fn child(dir: &Path, batches: u64) -> Result {
         txn.write(PageId(id), &[1; PAGE])?;
     }
     txn.commit()?;
-    store.maintain()?;
+    store.maintain(vellum::Budget::unlimited())?;
     let mut random = Random::new(batches);
     for _ in 0..batches {
         commit_one(&store, random.below(PAGES), random.next(), Durability::Sync)?;

@@ -64,7 +64,7 @@ fn image() -> &'static Image {
             let version = txn.commit_with(durability).expect("it takes writes").0;
             states.insert(version, state);
             if version == 40 {
-                store.maintain().expect("it takes writes");
+                store.maintain(vellum::Budget::unlimited()).expect("it takes writes");
             }
         }
         let mut files = Vec::new();
@@ -155,6 +155,6 @@ fuzz_target!(|input: Input| {
         if txn.write(id, &[1; 512]).is_ok() {
             let _ = txn.commit();
         }
-        let _ = store.maintain();
+        let _ = store.maintain(vellum::Budget::unlimited());
     }
 });

@@ -72,8 +72,16 @@ pub(crate) fn edit_tip<'s>(
     Ok(edit)
 }
 
-/// Commits a batch of requests; the results are in their order. Called by one thread at a time.
+/// Commits a batch of requests; the results are in their order. Called by one thread at a time. Where the disk is full, it
+/// waits for the space that can be had back, and tries once more.
 pub(crate) fn commit_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
+    let results = try_batch(core, requests);
+    let is_refused = |result: &Result<Version>| matches!(result, Err(Error::Full { .. }));
+    // A full disk refuses all that was admitted alike, and what was not admitted is not admitted now.
+    if results.iter().any(is_refused) && core.make_room() { try_batch(core, requests) } else { results }
+}
+
+fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     let mut log = core.log.lock();
     let poison_on_panic = PoisonOnPanic(core);
     let mut results: Vec<Option<Result<Version>>> = Vec::with_capacity(requests.len());

@@ -10,8 +10,10 @@
 //! | 16 | 8 | compatible features: unknown bits may be ignored |
 //! | 24 | 8 | sequence |
 //! | 32 | 8 | bytes of the body |
-//! | 40 | n | body: [`Catalog`] as bincode 2 writes it in its `legacy` configuration (fixed-width, little-endian) |
+//! | 40 | n | body: [`Catalog`] as bincode 2 writes it in its `legacy` configuration (fixed-width, little-endian); with feature bit 0, the list of [`PackedRecord`]s behind it in the same way |
 //! | 40 + n | 16 | XXH3-128 of all before |
+//!
+//! Incompatible features: bit 0, some segments are packed files.
 //!
 //! This is the only module that knows bincode: the crate gets no more updates, so it must be easy to replace.
 
@@ -25,6 +27,8 @@ use crate::table::node::{HEIGHT_MAX, NodeAddress};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VLCT");
 const HEAD_BYTES: usize = 40;
+/// The incompatible feature "some segments are packed".
+const PACKED: u64 = 1;
 /// A catalog larger than this is damage: it would list some two billion segments.
 pub(crate) const BYTES_MAX: usize = 1 << 36;
 /// Most bytes of engine meta.
@@ -42,6 +46,9 @@ pub(crate) struct Catalog {
     pub(crate) roots: Vec<RootRecord>,
     pub(crate) log: LogPosition,
     pub(crate) segments: Vec<SegmentRecord>,
+    /// Those of the segments whose file is a packed one.
+    #[serde(skip)]
+    pub(crate) packed: Vec<PackedRecord>,
 }
 
 /// A version whose table is on disk.
@@ -82,6 +89,16 @@ pub(crate) struct SegmentRecord {
     pub(crate) tip_bytes: u64,
 }
 
+/// A segment whose file is a packed one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct PackedRecord {
+    pub(crate) number: u32,
+    /// How often it was rewritten: a part of the file's name.
+    pub(crate) rewrite: u32,
+    /// Slots of the file, its header's included.
+    pub(crate) file_slots: u32,
+}
+
 mod node_address {
     use super::NodeAddress;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -100,13 +117,17 @@ mod node_address {
 impl Catalog {
     /// The catalog's bytes under `sequence`.
     pub(crate) fn encode(&self, sequence: u64) -> Result<Vec<u8>, String> {
-        let body =
-            bincode::serde::encode_to_vec(self, bincode::config::legacy()).map_err(|e| e.to_string())?;
+        let legacy = bincode::config::legacy();
+        let mut body = bincode::serde::encode_to_vec(self, legacy).map_err(|e| e.to_string())?;
+        let features = if self.packed.is_empty() { 0 } else { PACKED };
+        if features != 0 {
+            body.extend(bincode::serde::encode_to_vec(&self.packed, legacy).map_err(|e| e.to_string())?);
+        }
         let mut out = Writer::with_capacity(HEAD_BYTES + body.len() + 16);
         out.u32(MAGIC);
         out.u16(FORMAT);
         out.u16(0);
-        out.u64(0);
+        out.u64(features);
         out.u64(0);
         out.u64(sequence);
         out.u64(body.len() as u64);
@@ -142,12 +163,20 @@ impl Catalog {
                 format!("{digest:032x}"),
             ));
         }
-        if incompatible != 0 {
+        if incompatible & !PACKED != 0 {
             return Err(Flaw::Newer { found: format!("the features {incompatible:#x}") });
         }
         let config = bincode::config::legacy().with_limit::<BYTES_MAX>();
-        let (catalog, used): (Catalog, usize) = bincode::serde::decode_from_slice(body, config)
-            .map_err(|error| Flaw::damage(HEAD_BYTES as u64, "a catalog's body", error.to_string()))?;
+        let wrong = |error: bincode::error::DecodeError| {
+            Flaw::damage(HEAD_BYTES as u64, "a catalog's body", error.to_string())
+        };
+        let (mut catalog, mut used): (Catalog, usize) =
+            bincode::serde::decode_from_slice(body, config).map_err(wrong)?;
+        if incompatible & PACKED != 0 {
+            let (packed, more) = bincode::serde::decode_from_slice(&body[used..], config).map_err(wrong)?;
+            catalog.packed = packed;
+            used += more;
+        }
         if used != body.len() {
             return Err(Flaw::damage(32, format!("a body of {used} bytes"), body.len().to_string()));
         }
@@ -197,6 +226,28 @@ impl Catalog {
         if let Some(record) = self.segments.iter().find(|record| !fits(record)) {
             return wrong("bytes that fit a segment", format!("{record:?}"));
         }
-        Ok(())
+        self.check_packed()
+    }
+
+    fn check_packed(&self) -> Result<(), Flaw> {
+        let listed: std::collections::HashSet<u32> =
+            self.segments.iter().map(|record| record.number).collect();
+        let header = super::packed::header_slots(self.segment_slots, self.page_size);
+        let is_sane = |record: &&PackedRecord| {
+            listed.contains(&record.number)
+                && record.number != self.log.segment
+                && record.rewrite > 0
+                && record.file_slots >= header
+                && record.file_slots - header <= self.segment_slots
+        };
+        let is_ascending = self.packed.windows(2).all(|pair| pair[0].number < pair[1].number);
+        match self.packed.iter().find(|record| !is_sane(record)) {
+            None if is_ascending => Ok(()),
+            found => Err(Flaw::damage(
+                HEAD_BYTES as u64,
+                "packed segments, each listed once",
+                found.map_or_else(|| "another order".to_owned(), |record| format!("{record:?}")),
+            )),
+        }
     }
 }

@@ -8,12 +8,14 @@
 //! - `catalog-a`, `catalog-b`: the two catalog slots (`control`), written alternately;
 //! - `segment-%08x`: segments of `segment_size` bytes: a header slot (`segment`), then slots of `page_size` bytes that
 //!   hold records (`record`), the pages that follow their record, and runs of table nodes (`node`);
+//! - `packed-%08x-%08x`: what a rewrite kept of a sparse segment, by number and rewrite (`packed`);
 //! - `creating`: only while a store is being created.
 
 pub(crate) mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod control;
 pub(crate) mod node;
+pub(crate) mod packed;
 pub(crate) mod record;
 pub(crate) mod segment;
 pub(crate) mod stream;

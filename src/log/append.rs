@@ -12,7 +12,7 @@
 //! Everything that is written also goes to the tail, the memory from which readers read what this session has written
 //! to the active segment; small batches stay there for a while, as an open [`Group`], before they go to the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -115,8 +115,11 @@ pub(crate) struct Appender {
     pub(super) files: BTreeMap<u32, (u32, u64)>,
     /// Recycled segments, ready for use.
     pub(super) pool: Vec<u32>,
-    /// The lowest number that no segment ever had.
+    /// The lowest number that no segment ever had, and lower ones whose segments are gone.
     pub(super) fresh: u32,
+    pub(super) vacant: BTreeSet<u32>,
+    /// Segments that are being packed: not to be used again meanwhile.
+    pub(crate) busy: BTreeSet<u32>,
     /// Slots of the active segment before this one were written before, or filled with zeros.
     pub(super) prepared: u32,
     /// Slots of the active segment before this one have disk blocks.
@@ -156,6 +159,8 @@ impl Appender {
             files,
             pool: Vec::new(),
             fresh,
+            vacant: BTreeSet::new(),
+            busy: BTreeSet::new(),
             prepared,
             reserved: prepared,
             unsynced: Vec::new(),
@@ -220,12 +225,9 @@ impl Appender {
         let parts = plan(geometry, self.position.slot, shape);
         let last = parts.last().map_or(0, |part| part.segment);
         let mut segments = vec![self.position.segment, self.position.next];
-        let (mut pool, mut fresh) = (self.pool.iter().rev(), self.fresh);
+        let mut coming = self.coming();
         while segments.len() <= last {
-            segments.push(pool.next().copied().unwrap_or_else(|| {
-                fresh += 1;
-                fresh - 1
-            }));
+            segments.push(coming.next().map_or(u32::MAX, |(number, _)| number));
         }
         Plan { parts, segments, geometry, joins_group: false }
     }
@@ -249,11 +251,13 @@ impl Appender {
         &mut self,
         write: impl FnOnce(&mut Appender) -> Result<(), AppendFailure>,
     ) -> Result<(), AppendFailure> {
-        let saved = (self.position, self.pool.clone(), self.fresh, self.prepared, self.reserved);
+        let saved = (self.position, self.prepared, self.reserved);
+        let coming = (self.pool.clone(), self.vacant.clone(), self.fresh);
         let done = write(self);
         if done.is_err() {
             let left = self.position.segment;
-            (self.position, self.pool, self.fresh, self.prepared, self.reserved) = saved;
+            (self.position, self.prepared, self.reserved) = saved;
+            (self.pool, self.vacant, self.fresh) = coming;
             if left != self.position.segment {
                 // The tail went on with the log; what it held of the segment before is in the file.
                 self.tail = None;
@@ -397,7 +401,7 @@ impl Appender {
 
     pub(super) fn active_file(&self) -> Result<Arc<dyn StorageFile>> {
         let segment = self.segments.get(self.position.segment).expect("the active segment is known");
-        self.segments.file(segment)
+        self.segments.file_for_writing(segment)
     }
 
     /// Writes a record or a header. If the disk is too full for all of it, what was written is made unreadable, durably:
@@ -483,8 +487,16 @@ impl Appender {
         for (number, _) in &self.unsynced {
             sync_file(&self.segments, *number).map_err(AppendFailure::Fatal)?;
         }
-        self.unsynced.clear();
+        let done = std::mem::take(&mut self.unsynced);
+        self.close_left(&done);
         Ok(())
+    }
+
+    /// Closes the files of those segments that the log has left.
+    fn close_left(&self, synced: &[(u32, u64)]) {
+        for (number, _) in synced.iter().filter(|(number, _)| *number != self.position.segment) {
+            self.segments.close_synced(*number);
+        }
     }
 
     /// What a sync without the commit lock has to sync, once [`Appender::flush`] was called; to be handed to [`sync_files`] and back to [`Appender::synced`].
@@ -494,7 +506,9 @@ impl Appender {
 
     /// Takes note that these were synced; segments that were written to meanwhile stay unsynced.
     pub(crate) fn synced(&mut self, done: &[(u32, u64)]) {
-        self.unsynced.retain(|mark| !done.contains(mark));
+        let (done, rest): (Vec<_>, Vec<_>) = self.unsynced.drain(..).partition(|mark| done.contains(mark));
+        self.unsynced = rest;
+        self.close_left(&done);
     }
 }
 

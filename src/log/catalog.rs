@@ -81,6 +81,11 @@ impl CatalogSlots {
         }
     }
 
+    /// The sequence of the newest catalog.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     fn read(&self, index: usize) -> Result<(u64, Catalog)> {
         let path = || self.paths[index].clone();
         let file = &self.files[index];

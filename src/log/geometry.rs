@@ -42,9 +42,10 @@ impl Geometry {
         1 << (self.page_bits + self.slot_bits)
     }
 
-    /// The number of segments that locations can tell apart.
+    /// Segment numbers are below this: as many as locations can tell apart, and few enough that tables by number stay
+    /// small whatever a damaged catalog claims.
     pub(crate) fn segment_limit(self) -> u32 {
-        u32::try_from(Location::LIMIT >> self.slot_bits).unwrap_or(u32::MAX - 1)
+        u32::try_from(Location::LIMIT >> self.slot_bits).unwrap_or(u32::MAX - 1).min(1 << 22)
     }
 
     pub(crate) fn location(self, segment: u32, slot: u32) -> Location {

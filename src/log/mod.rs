@@ -2,6 +2,7 @@
 //!
 //! - `geometry`: how locations, slots and byte offsets belong together;
 //! - `segment`: the segment files and their mappings;
+//! - `packed`: sparse segments, rewritten without what nobody needs;
 //! - `append`: records and pages at the log's end;
 //! - `gather`: its open group of small batches;
 //! - `rotate`: its way from segment to segment;
@@ -20,6 +21,7 @@ pub(crate) mod geometry;
 pub(crate) mod group;
 pub(crate) mod handover;
 pub(crate) mod layout;
+pub(crate) mod packed;
 pub(crate) mod recover;
 mod rotate;
 pub(crate) mod segment;

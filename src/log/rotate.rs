@@ -11,22 +11,86 @@ use crate::id::Version;
 use crate::sync::atomic::Ordering;
 
 impl Appender {
+    /// The numbers in which the log goes on, in their order, and whether their files are still to be created: recycled
+    /// segments, then low numbers, so that tables by number stay short.
+    pub(super) fn coming(&self) -> impl Iterator<Item = (u32, bool)> {
+        let recycled = self.pool.iter().rev().map(|number| (*number, false));
+        let limit = self.segments.geometry().segment_limit();
+        let fresh = self.vacant.iter().copied().chain(self.fresh..limit);
+        recycled.chain(fresh.map(|number| (number, true)))
+    }
+
+    fn take_coming(&mut self) -> Option<(u32, bool)> {
+        let (number, is_fresh) = self.coming().next()?;
+        if !is_fresh {
+            self.pool.pop();
+        } else if !self.vacant.remove(&number) {
+            self.fresh = number + 1;
+        }
+        Some((number, is_fresh))
+    }
+
+    /// Segments from before `log_start`, which recovery needs no records of, that the log isn't in and that don't stand ready yet.
+    fn settled(&self, log_start: u64) -> impl Iterator<Item = u32> {
+        let Position { segment, next, .. } = self.position;
+        let is_settled = move |number: u32, sequence: u64| {
+            sequence < log_start && number != segment && number != next && !self.busy.contains(&number)
+        };
+        let settled = self.files.iter().filter(move |(number, (_, at))| is_settled(**number, *at));
+        settled.map(|(number, _)| *number).filter(|number| !self.pool.contains(number))
+    }
+
+    fn is_dead(&self, number: u32) -> bool {
+        self.segments.get(number).is_some_and(|s| s.allocated.load(Ordering::Acquire) == 0)
+    }
+
     /// Takes wholly dead segments from before `log_start` back for use: nothing that is live, nothing that the durable
     /// roots reach and no part of the log that recovery may need lies in them (invariants 8 and 9).
     pub(crate) fn recycle_dead(&mut self, log_start: u64) {
-        let Position { segment, next, .. } = self.position;
-        for (number, (_, sequence)) in &self.files {
-            let is_dead =
-                self.segments.get(*number).is_some_and(|s| s.allocated.load(Ordering::Acquire) == 0);
-            if is_dead
-                && *sequence < log_start
-                && *number != segment
-                && *number != next
-                && !self.pool.contains(number)
-            {
-                self.pool.push(*number);
-            }
+        let is_whole = |number: &u32| self.segments.packed_record(*number).is_none();
+        let dead: Vec<u32> =
+            self.settled(log_start).filter(|number| self.is_dead(*number)).filter(is_whole).collect();
+        self.pool.extend(dead);
+    }
+
+    /// Gives up the dead segments that aren't worth keeping: packed ones, and whole ones beyond `pool_max`. The next
+    /// catalog doesn't list them; their files may go when neither catalog slot does.
+    pub(crate) fn give_up_dead(&mut self, log_start: u64, pool_max: usize) -> Vec<u32> {
+        let is_packed = |number: &u32| self.segments.packed_record(*number).is_some();
+        let mut gone: Vec<u32> =
+            self.settled(log_start).filter(|number| self.is_dead(*number)).filter(is_packed).collect();
+        gone.extend(self.pool.drain(..self.pool.len().saturating_sub(pool_max)));
+        self.files.retain(|number, _| !gone.contains(number));
+        gone
+    }
+
+    /// Segments that may be packed: (number, bytes of the file, bytes in use).
+    pub(crate) fn sparse(&self, log_start: u64) -> Vec<(u32, u64, u64)> {
+        let unsynced = |number: u32| self.unsynced.iter().any(|(other, _)| *other == number);
+        let weigh = |number: u32| {
+            let segment = self.segments.get(number)?;
+            let (_, len) = self.segments.file_of(segment);
+            Some((number, len, segment.allocated.load(Ordering::Acquire)))
+        };
+        self.settled(log_start).filter(|number| !unsynced(*number)).filter_map(weigh).collect()
+    }
+
+    /// Lets the number of a segment that is wholly gone be used again.
+    pub(crate) fn vacate(&mut self, number: u32) {
+        if number < self.fresh && number != self.position.next && !self.files.contains_key(&number) {
+            self.vacant.insert(number);
         }
+    }
+
+    /// Lets all numbers that no segment has be used again, those that `is_free` refuses excepted.
+    pub(crate) fn vacate_gaps(&mut self, is_free: impl Fn(u32) -> bool) {
+        let gaps = (0..self.fresh).filter(|number| !self.uses(*number) && is_free(*number));
+        self.vacant = gaps.collect();
+    }
+
+    /// Whether the log is, or is about to be, in a segment of that number, or one that has a file.
+    pub(crate) fn uses(&self, number: u32) -> bool {
+        self.position.next == number || self.files.contains_key(&number)
     }
 
     /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.
@@ -40,20 +104,13 @@ impl Appender {
             // Its length is durable before its header: recovery takes a file of another length for a cut one.
             sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
         }
-        let (next, next_is_fresh) = match self.pool.pop() {
-            Some(number) => (number, false),
-            None if self.fresh < geometry.segment_limit() => {
-                self.fresh += 1;
-                (self.fresh - 1, true)
-            }
-            None => {
-                let limit = std::io::Error::other("all segment numbers are in use");
-                let file = self.segments.storage().path(&file_name(number));
-                let error = Error::Full { needed: geometry.segment_bytes(), file, source: Arc::new(limit) };
-                return Err(AppendFailure::Clean(error));
-            }
+        let Some((next, next_is_fresh)) = self.take_coming() else {
+            let limit = std::io::Error::other("all segment numbers are in use");
+            let file = self.segments.storage().path(&file_name(number));
+            let error = Error::Full { needed: geometry.segment_bytes(), file, source: Arc::new(limit) };
+            return Err(AppendFailure::Clean(error));
         };
-        let was_used = self.segments.generation(segment) > 0;
+        let was_used = !self.position.next_is_fresh && self.segments.generation(segment) > 0;
         let generation = self.segments.generation(segment) + 1;
         let header = SegmentHeader {
             store_id: self.segments.store_id(),

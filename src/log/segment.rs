@@ -7,13 +7,17 @@
 //! The segment that the log is in is read from memory where this session has written it (`tail`), and from the file
 //! below that: what was just committed costs no page fault, and buffered commits can be gathered before they are
 //! handed to the system.
+//!
+//! A segment that was rewritten is read from its packed file under the same locations: see [`super::packed`].
 
 use std::sync::Arc;
 use std::sync::OnceLock;
 
 use super::geometry::Geometry;
+use super::packed::{Packed, packed_name};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
+use crate::format::control::PackedRecord;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::{Flaw, node as node_format};
 use crate::id::{Location, PageId, StoreId};
@@ -31,18 +35,32 @@ pub(crate) struct Segment {
     pub(crate) number: u32,
     /// How often the file was taken into use; 0 means never.
     generation: AtomicU32,
-    /// Opened when first needed. Replaced if what was left over under the name is made anew.
-    file: Mutex<Option<Arc<dyn StorageFile>>>,
+    /// Replaced if what was left over under the name is made anew, or the segment is packed.
+    backing: Mutex<Backing>,
     /// Bytes of pages and nodes that are not freed yet, dead ones that an old version still sees included.
     pub(crate) allocated: AtomicU64,
     /// Bytes of pages and nodes that the tip reaches. Written under the commit lock.
     pub(crate) tip_live: AtomicU64,
 }
 
+/// The file that holds a segment's bytes.
+#[derive(Default)]
+struct Backing {
+    /// Opened when first needed.
+    file: Option<Arc<dyn StorageFile>>,
+    /// If the file is a packed one: its rewrite, and its length in slots.
+    packed: Option<(u32, u32)>,
+    /// The file was written to since its last sync, so it must stay open: a failure to write it back may be reported to
+    /// this very file and to nobody else.
+    is_written: bool,
+}
+
 /// One segment's bytes, for those who read.
 pub(crate) struct Loaded {
     /// The file, mapped, its header checked; not there while everything is read from `tail`.
     mapping: OnceLock<Mapping>,
+    /// The same if the file is a packed one; then there is no `mapping`.
+    packed: OnceLock<Packed>,
     /// Bytes from here on are read from `tail`; beyond the end if there is none.
     tail_from: usize,
     tail: Mapping,
@@ -54,13 +72,16 @@ pub(crate) struct Loaded {
 #[derive(Default)]
 pub(crate) struct SegmentTable(Vec<OnceLock<Arc<Loaded>>>);
 
+/// Segments by number, each made when it becomes known.
+type Chunk = Box<[OnceLock<Box<Segment>>]>;
+
 /// All segments of a store.
 pub(crate) struct Segments {
     storage: Arc<dyn Storage>,
     store_id: StoreId,
     geometry: Geometry,
     verify_always: bool,
-    chunks: [OnceLock<Box<[OnceLock<Segment>]>>; CHUNKS],
+    chunks: [OnceLock<Chunk>; CHUNKS],
     table: Swap<SegmentTable>,
     /// Bytes of pages whose checksums were computed, since opening.
     verified_bytes: AtomicU64,
@@ -128,7 +149,7 @@ impl Segments {
     #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&Segment> {
         let (chunk, index) = place(number);
-        self.chunks.get(chunk)?.get()?.get(index)?.get()
+        self.chunks.get(chunk)?.get()?.get(index)?.get().map(|segment| &**segment)
     }
 
     /// Makes a segment known; its file is opened when first needed.
@@ -136,26 +157,35 @@ impl Segments {
         let (chunk, index) = place(number);
         let slots =
             self.chunks[chunk].get_or_init(|| (0..64usize << chunk).map(|_| OnceLock::new()).collect());
-        slots[index].get_or_init(|| Segment {
-            number,
-            generation: AtomicU32::new(generation),
-            file: Mutex::new(None),
-            allocated: AtomicU64::new(0),
-            tip_live: AtomicU64::new(0),
+        slots[index].get_or_init(|| {
+            Box::new(Segment {
+                number,
+                generation: AtomicU32::new(generation),
+                backing: Mutex::new(Backing::default()),
+                allocated: AtomicU64::new(0),
+                tip_live: AtomicU64::new(0),
+            })
         })
     }
 
-    fn path(&self, number: u32) -> std::path::PathBuf {
-        self.storage.path(&file_name(number))
+    /// The file that holds a segment, for errors.
+    pub(super) fn path(&self, number: u32) -> std::path::PathBuf {
+        match self.get(number) {
+            Some(segment) => self.storage.path(&self.file_of(segment).0),
+            None => self.storage.path(&file_name(number)),
+        }
     }
 
     /// The file of a segment, opened and its length checked.
     pub(crate) fn file(&self, segment: &Segment) -> Result<Arc<dyn StorageFile>> {
-        let mut slot = segment.file.lock();
-        if let Some(file) = &*slot {
+        let mut backing = segment.backing.lock();
+        if let Some(file) = &backing.file {
             return Ok(file.clone());
         }
-        let name = file_name(segment.number);
+        let (name, expected) = match backing.packed {
+            Some((rewrite, slots)) => (packed_name(segment.number, rewrite), self.geometry.offset(slots)),
+            None => (file_name(segment.number), self.geometry.segment_bytes()),
+        };
         let file = self.storage.open(&name).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::corrupt(self.storage.path(&name), 0, "a segment file", "no such file")
@@ -163,30 +193,58 @@ impl Segments {
             _ => Error::io("open", self.storage.path(&name), error),
         })?;
         let len = file.len().map_err(|error| Error::io("measure", self.storage.path(&name), error))?;
-        if len != self.geometry.segment_bytes() {
-            let expected = format!("a file of {} bytes", self.geometry.segment_bytes());
+        if len != expected {
+            let expected = format!("a file of {expected} bytes");
             return Err(Error::corrupt(self.storage.path(&name), len, expected, format!("{len} bytes")));
         }
-        *slot = Some(file.clone());
+        backing.file = Some(file.clone());
         Ok(file)
     }
 
-    /// Creates the file of a segment that was never used. One that a crash or a failure left over is removed first:
+    /// Creates the file of a segment that has none. One that a crash or a failure left over is removed first:
     /// nothing refers to it, and nobody knows whether its name or its length would ever become durable.
     pub(crate) fn create_file(&self, segment: &Segment) -> Result<()> {
-        let name = file_name(segment.number);
-        let (path, bytes) = (|| self.storage.path(&name), self.geometry.segment_bytes());
-        let mut slot = segment.file.lock();
-        *slot = None;
-        let created = match self.storage.create(&name, bytes) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                self.storage.remove(&name).map_err(|error| Error::io("remove", path(), error))?;
-                self.storage.create(&name, bytes)
-            }
-            other => other,
-        };
-        *slot = Some(created.map_err(|error| disk_error("create", path(), bytes, error))?);
+        let mut backing = segment.backing.lock();
+        *backing = Backing::default();
+        let file = create_anew(&*self.storage, &file_name(segment.number), self.geometry.segment_bytes())?;
+        *backing = Backing { file: Some(file), is_written: true, packed: None };
         Ok(())
+    }
+
+    /// What the catalog says of a packed segment.
+    pub(crate) fn packed_record(&self, number: u32) -> Option<PackedRecord> {
+        let (rewrite, file_slots) = self.get(number)?.backing.lock().packed?;
+        Some(PackedRecord { number, rewrite, file_slots })
+    }
+
+    /// Takes note of what the catalog says of a packed segment; to be called before the store is read from.
+    pub(crate) fn set_packed(&self, record: &PackedRecord) {
+        if let Some(segment) = self.get(record.number) {
+            segment.backing.lock().packed = Some((record.rewrite, record.file_slots));
+        }
+    }
+
+    /// Lets readers find what is left of a segment in its packed file, which is whole and synced. Called under the
+    /// commit lock, when nobody can reach what was not kept.
+    pub(crate) fn read_from_packed(&self, record: &PackedRecord) {
+        let Some(segment) = self.get(record.number) else { return };
+        let packed = Some((record.rewrite, record.file_slots));
+        *segment.backing.lock() = Backing { packed, ..Backing::default() };
+        self.replace(record.number, None);
+    }
+
+    /// Forgets the file of a segment that nobody can reach; the same number may get a fresh one.
+    pub(crate) fn forget_file(&self, segment: &Segment) {
+        *segment.backing.lock() = Backing::default();
+        self.replace(segment.number, None);
+    }
+
+    /// The name of the file that a segment is in now, and its length in bytes.
+    pub(crate) fn file_of(&self, segment: &Segment) -> (String, u64) {
+        match segment.backing.lock().packed {
+            Some((rewrite, slots)) => (packed_name(segment.number, rewrite), self.geometry.offset(slots)),
+            None => (file_name(segment.number), self.geometry.segment_bytes()),
+        }
     }
 
     /// Reads and checks a segment's header.
@@ -259,7 +317,7 @@ impl Segments {
             Some((slot, tail)) => (usize_of(self.geometry.offset(slot)), tail),
             None => (usize::MAX, Mapping::empty()),
         };
-        Loaded { mapping: OnceLock::new(), tail_from, tail, verified }
+        Loaded { mapping: OnceLock::new(), packed: OnceLock::new(), tail_from, tail, verified }
     }
 
     /// The table as it is now. Whoever holds it can read every page that is published by now.
@@ -290,28 +348,56 @@ impl Segments {
         }
     }
 
-    /// The segment's file, mapped, its header checked.
-    #[inline]
-    fn mapping<'a>(&self, loaded: &'a Loaded, number: u32) -> Result<&'a Mapping> {
-        match loaded.mapping.get() {
-            Some(mapping) => Ok(mapping),
-            None => self.map(loaded, number),
+    /// Maps the segment's file and checks its header. A mapping needs no open file, so one that was opened for it is closed
+    /// again: a large store has more segments than a process may open files.
+    #[cold]
+    fn map(&self, loaded: &Loaded, number: u32) -> Result<()> {
+        let segment = self.segment_of(number)?;
+        let done = self.map_open(loaded, segment);
+        let mut backing = segment.backing.lock();
+        if !backing.is_written {
+            backing.file = None;
+        }
+        done
+    }
+
+    /// The file of a segment, to be written to. It stays open until [`Segments::close_synced`].
+    pub(super) fn file_for_writing(&self, segment: &Segment) -> Result<Arc<dyn StorageFile>> {
+        segment.backing.lock().is_written = true;
+        self.file(segment)
+    }
+
+    /// Closes the file of a segment that the log has left, after its last sync, until it is needed again.
+    pub(super) fn close_synced(&self, number: u32) {
+        if let Some(segment) = self.get(number) {
+            let mut backing = segment.backing.lock();
+            (backing.file, backing.is_written) = (None, false);
         }
     }
 
-    #[cold]
-    fn map<'a>(&self, loaded: &'a Loaded, number: u32) -> Result<&'a Mapping> {
-        let segment = self.segment_of(number)?;
-        let header = self.read_header(segment)?;
-        let generation = segment.generation.load(Ordering::Relaxed);
-        if header.generation != generation {
-            let expected = format!("generation {generation}");
-            return Err(Error::corrupt(self.path(number), 28, expected, header.generation.to_string()));
+    fn map_open(&self, loaded: &Loaded, segment: &Segment) -> Result<()> {
+        let number = segment.number;
+        if self.packed_record(number).is_some() {
+            let packed = self.map_packed(segment)?;
+            loaded.packed.get_or_init(|| packed);
+            return Ok(());
         }
+        let header = self.read_header(segment)?;
+        self.check_generation(segment, header.generation)?;
         let len = usize_of(self.geometry.segment_bytes());
         let mapped = self.file(segment)?.map(len);
         let mapping = mapped.map_err(|error| Error::io("map", self.path(number), error))?;
-        Ok(loaded.mapping.get_or_init(|| mapping))
+        loaded.mapping.get_or_init(|| mapping);
+        Ok(())
+    }
+
+    pub(super) fn check_generation(&self, segment: &Segment, found: u32) -> Result<()> {
+        let generation = segment.generation.load(Ordering::Relaxed);
+        if found == generation {
+            return Ok(());
+        }
+        let expected = format!("generation {generation}");
+        Err(Error::corrupt(self.path(segment.number), 28, expected, found.to_string()))
     }
 
     fn segment_of(&self, number: u32) -> Result<&Segment> {
@@ -323,11 +409,16 @@ impl Segments {
     /// `len` bytes at byte `start` of a segment, unverified.
     #[inline]
     fn bytes<'a>(&self, loaded: &'a Loaded, number: u32, start: usize, len: usize) -> Result<&'a [u8]> {
-        let mapping = if start < loaded.tail_from { self.mapping(loaded, number)? } else { &loaded.tail };
-        match mapping.slice(start, len) {
-            Some(bytes) => Ok(bytes),
-            None => Err(self.beyond(number, start)),
+        if loaded.mapping.get().is_none() && start < loaded.tail_from && loaded.packed.get().is_none() {
+            self.map(loaded, number)?;
         }
+        let bytes = match (loaded.mapping.get(), loaded.packed.get()) {
+            _ if start >= loaded.tail_from => loaded.tail.slice(start, len),
+            (Some(mapping), _) => mapping.slice(start, len),
+            (None, Some(packed)) => packed.slice(self.geometry, start, len),
+            (None, None) => None,
+        };
+        bytes.ok_or_else(|| self.beyond(number, start))
     }
 
     #[cold]
@@ -369,9 +460,14 @@ impl Segments {
         if bits & (1 << (slot % 64)) == 0 {
             return None;
         }
-        let start = usize_of(self.geometry.offset(slot));
-        let mapping = if start < loaded.tail_from { loaded.mapping.get()? } else { &loaded.tail };
-        mapping.slice(start, self.geometry.page_size() as usize)
+        let (start, len) = (usize_of(self.geometry.offset(slot)), self.geometry.page_size() as usize);
+        if start >= loaded.tail_from {
+            return loaded.tail.slice(start, len);
+        }
+        match loaded.mapping.get() {
+            Some(mapping) => mapping.slice(start, len),
+            None => loaded.packed.get()?.slice(self.geometry, start, len),
+        }
     }
 
     /// Remembers that a slot's page was verified, unless every read is to verify.
@@ -424,9 +520,11 @@ impl Segments {
     pub(crate) fn populate(&self, table: &SegmentTable, location: Location, pages: u32) {
         let (number, slot) = self.geometry.split(location);
         let Ok(loaded) = self.loaded(table, number) else { return };
+        let offset = usize_of(self.geometry.offset(slot));
         if let Some(mapping) = loaded.mapping.get() {
-            let offset = usize_of(self.geometry.offset(slot));
             mapping.populate(offset, (pages as usize) * (self.geometry.page_size() as usize));
+        } else if let Some(packed) = loaded.packed.get() {
+            packed.populate(self.geometry, slot, pages);
         }
     }
 
@@ -481,8 +579,21 @@ impl NodeSource for Arc<Segments> {
 
 /// A byte offset within a segment; the crate only builds for 64-bit targets, where nothing is lost.
 #[inline]
-fn usize_of(bytes: u64) -> usize {
+pub(super) fn usize_of(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Creates a file of `len` zeros; one of that name that was left over is removed first.
+pub(super) fn create_anew(storage: &dyn Storage, name: &str, len: u64) -> Result<Arc<dyn StorageFile>> {
+    let path = || storage.path(name);
+    let created = match storage.create(name, len) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            storage.remove(name).map_err(|error| Error::io("remove", path(), error))?;
+            storage.create(name, len)
+        }
+        other => other,
+    };
+    created.map_err(|error| disk_error("create", path(), len, error))
 }
 
 /// An error of the system, told apart: a full disk is one that the user can mend.

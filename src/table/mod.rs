@@ -5,12 +5,14 @@
 //! - `root`: what a version is: the top of its tree and its totals;
 //! - `lookup`: from a page id to its entry, and the walk over all pages in order;
 //! - `edit`: the path copy that makes the next version;
-//! - `diff`: the walk of two roots, for what differs and for what only one of them sees.
+//! - `diff`: the walk of two roots, for what differs and for what only one of them sees;
+//! - `places`: where everything that a version reaches lies on disk.
 
 pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod lookup;
 pub(crate) mod node;
+pub(crate) mod places;
 pub(crate) mod root;
 pub(crate) mod slab;
 

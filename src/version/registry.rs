@@ -81,7 +81,8 @@ impl<T> Registry<T> {
             self.grow();
         };
         let slot = self.slot(index);
-        slot.refs.store(1, Ordering::Relaxed);
+        // Release, so that whoever counts itself in (`retain_live`) doesn't see what the slot held before.
+        slot.refs.store(1, Ordering::Release);
         slot.payload.store(payload.as_ptr(), Ordering::Release);
         self.live.fetch_add(1, Ordering::Relaxed);
         SlotId(index)
@@ -120,6 +121,29 @@ impl<T> Registry<T> {
                 if let Some(payload) = NonNull::new(slot.payload.load(Ordering::Acquire)) {
                     visit(payload);
                 }
+            }
+        }
+    }
+
+    /// Counts the caller in as a holder of every occupied slot, and calls `visit` with each slot and its payload, which
+    /// stays until the caller releases the slot.
+    pub(crate) fn retain_live(&self, mut visit: impl FnMut(SlotId, NonNull<T>)) {
+        for index in 0..first_index(self.grown.load(Ordering::Acquire) as usize) {
+            let refs = &self.slot(index).refs;
+            let mut found = refs.load(Ordering::Relaxed);
+            while found > 0 {
+                match refs.compare_exchange_weak(found, found + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                    Ok(_) => break,
+                    Err(now) => found = now,
+                }
+            }
+            if found == 0 {
+                continue;
+            }
+            // The slot is held now, so what it holds stays. Nothing, if it is just being filled.
+            match NonNull::new(self.slot(index).payload.load(Ordering::Acquire)) {
+                Some(payload) => visit(SlotId(index), payload),
+                None => drop(self.release(SlotId(index))),
             }
         }
     }
