@@ -93,6 +93,8 @@ fn image(name: &'static str, is_closed: bool, seed: u64) -> Image {
         commit(&store, &mut states, &mut random, Durability::Buffered);
         commit(&store, &mut states, &mut random, Durability::Sync);
     }
+    let is_packed = |name: &String| name.starts_with("packed-");
+    assert!(storage.list().unwrap().iter().any(is_packed), "no segment was packed: nothing to damage");
     let tip = *states.last_key_value().unwrap().0;
     let (files, least) = if is_closed {
         store.close().unwrap();

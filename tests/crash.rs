@@ -237,7 +237,7 @@ fn seeds() -> Vec<u64> {
 
 #[test]
 fn every_power_cut_is_survived() {
-    let mut cuts = 0u64;
+    let (mut cuts, mut packed) = (0u64, 0u64);
     for seed in seeds() {
         let steps = 30;
         let rehearsal = SimDisk::new(seed);
@@ -255,6 +255,7 @@ fn every_power_cut_is_survived() {
             for survival in [Survival::Nothing, Survival::TailLost, Survival::Scattered, Survival::Everything]
             {
                 let after = disk.power_cut_with(survival, index);
+                packed += u64::from(after.files().iter().any(|(name, _)| name.starts_with("packed-")));
                 let outcome = std::panic::catch_unwind(|| {
                     let version = recovered(&after, &history);
                     goes_on(&after, &history, version, seed ^ index);
@@ -264,7 +265,8 @@ fn every_power_cut_is_survived() {
             }
         }
     }
-    println!("{cuts} power cuts survived");
+    println!("{cuts} power cuts survived, {packed} of them with packed segments on the disk");
+    assert!(packed > 0 || cuts < 1000, "no workload came to packing");
 }
 
 #[test]

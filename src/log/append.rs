@@ -16,11 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::backing::disk_error;
 use super::geometry::Geometry;
 use super::group::Group;
 use super::handover::Handover;
 use super::layout::{Part, Shape, plan};
-use super::segment::{Segments, disk_error, file_name};
+use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::record::{Record, RecordKind};

@@ -7,7 +7,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::segment::disk_error;
+use super::backing::disk_error;
 use crate::error::{Error, Result};
 use crate::format::control::{BYTES_MAX, Catalog};
 use crate::storage::{Storage, StorageFile};

@@ -31,7 +31,7 @@ impl Job {
     fn run(&self) -> Result<()> {
         let bytes = self.tail.slice(self.start, self.len).unwrap_or_default();
         self.file.write_all_at(&[IoSlice::new(bytes)], self.start as u64).map_err(|error| {
-            super::segment::disk_error("write to", self.path.clone(), self.len as u64, error)
+            super::backing::disk_error("write to", self.path.clone(), self.len as u64, error)
         })
     }
 }

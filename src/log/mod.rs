@@ -1,7 +1,8 @@
 //! The log: batches appended to segments, and what makes them durable and found again.
 //!
 //! - `geometry`: how locations, slots and byte offsets belong together;
-//! - `segment`: the segment files and their mappings;
+//! - `segment`: the segments as readers see them;
+//! - `backing`: the file behind each;
 //! - `packed`: sparse segments, rewritten without what nobody needs;
 //! - `append`: records and pages at the log's end;
 //! - `gather`: its open group of small batches;
@@ -14,6 +15,7 @@
 //! - `checkpoint`: the table's dirty nodes into the log, then the catalog on to them.
 
 pub(crate) mod append;
+pub(crate) mod backing;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 mod gather;

@@ -7,12 +7,13 @@
 
 use std::io::IoSlice;
 
+use super::backing::{create_anew, disk_error};
 use super::geometry::Geometry;
-use super::segment::{Segment, Segments, create_anew, disk_error, usize_of};
+use super::segment::{Segment, Segments, usize_of};
 use crate::error::{Error, Result};
 use crate::format::control::PackedRecord;
 use crate::format::packed::{PackedHeader, Ranks, SlotSet, header_bytes};
-use crate::storage::Mapping;
+use crate::storage::{Mapping, StorageFile};
 
 /// The bytes that are copied in one go.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -37,6 +38,10 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
+    pub(super) fn new(mapping: Mapping, ranks: Ranks) -> Packed {
+        Packed { mapping, ranks }
+    }
+
     /// `len` bytes at byte `start` of the segment; `None` if any of the slots that they lie in was not kept.
     #[inline]
     pub(super) fn slice(&self, geometry: Geometry, start: usize, len: usize) -> Option<&[u8]> {
@@ -70,11 +75,16 @@ fn place(ranks: &Ranks, geometry: Geometry, start: usize, len: usize) -> Option<
 }
 
 impl Segments {
-    fn ranks(&self, segment: &Segment, record: &PackedRecord) -> Result<Ranks> {
+    pub(super) fn ranks_in(
+        &self,
+        file: &dyn StorageFile,
+        segment: &Segment,
+        record: &PackedRecord,
+    ) -> Result<Ranks> {
         let geometry = self.geometry();
         let number = segment.number;
         let mut bytes = vec![0; header_bytes(geometry.segment_slots())];
-        let read = self.file(segment)?.read_exact_at(&mut bytes, 0);
+        let read = file.read_exact_at(&mut bytes, 0);
         read.map_err(|error| Error::io("read", self.path(number), error))?;
         let header = PackedHeader::decode(&bytes, number, geometry.segment_slots())
             .map_err(|flaw| flaw.into_error(self.path(number), 0))?;
@@ -91,19 +101,6 @@ impl Segments {
             return Err(Error::corrupt(self.path(number), 44, expected, ranks.file_slots().to_string()));
         }
         Ok(ranks)
-    }
-
-    /// Maps the packed file of a segment and checks its header.
-    pub(super) fn map_packed(&self, segment: &Segment) -> Result<Packed> {
-        let number = segment.number;
-        let record = self.packed_record(number).ok_or_else(|| {
-            Error::corrupt(self.path(number), 0, "a packed segment", "one that was never rewritten")
-        })?;
-        let ranks = self.ranks(segment, &record)?;
-        let len = usize_of(self.geometry().offset(record.file_slots));
-        let mapped = self.file(segment)?.map(len);
-        let mapping = mapped.map_err(|error| Error::io("map", self.path(number), error))?;
-        Ok(Packed { mapping, ranks })
     }
 
     /// Writes a packed file with the slots `kept` of `segment`, which nobody writes to any more, and syncs it; its name is
@@ -131,9 +128,8 @@ impl Segments {
         between: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<PackedRecord> {
         let (geometry, number) = (self.geometry(), segment.number);
-        let before = self.packed_record(number);
-        let ranks = before.map(|record| self.ranks(segment, &record)).transpose()?;
-        let source = self.file(segment)?;
+        let (source, before) = self.open(segment)?;
+        let ranks = before.map(|record| self.ranks_in(&*source, segment, &record)).transpose()?;
         let header = PackedHeader {
             store_id: self.store_id(),
             number,

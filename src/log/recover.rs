@@ -398,7 +398,7 @@ impl Scan<'_> {
                 self.segments
                     .file(segment)?
                     .write_all_at(&[IoSlice::new(&bytes)], geometry.offset(slots.start))
-                    .map_err(|error| super::segment::disk_error("write to", path(), len as u64, error))?;
+                    .map_err(|error| super::backing::disk_error("write to", path(), len as u64, error))?;
                 self.tail.bytes_read += bytes.len() as u64;
                 self.tail.bytes_rewritten += bytes.len() as u64;
                 if !touched.contains(number) {

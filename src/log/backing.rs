@@ -1,0 +1,222 @@
+//! The file behind a segment: opened when needed, whole or packed, its header checked before anything in it is believed.
+
+use std::sync::Arc;
+
+use super::packed::{Packed, packed_name};
+use super::segment::{Loaded, Segment, Segments, file_name, usize_of};
+use crate::error::{Error, Result};
+use crate::format::control::PackedRecord;
+use crate::format::segment::{HEADER_BYTES, SegmentHeader};
+use crate::storage::{Storage, StorageFile};
+use crate::sync::atomic::Ordering;
+
+/// The file that holds a segment's bytes.
+#[derive(Default)]
+pub(super) struct Backing {
+    /// Opened when first needed.
+    file: Option<Arc<dyn StorageFile>>,
+    /// If the file is a packed one: its rewrite, and its length in slots.
+    packed: Option<(u32, u32)>,
+    /// The file was written to since its last sync, so it must stay open: a failure to write it back may be reported to
+    /// this very file and to nobody else.
+    is_written: bool,
+}
+
+impl Backing {
+    fn record(&self, number: u32) -> Option<PackedRecord> {
+        self.packed.map(|(rewrite, file_slots)| PackedRecord { number, rewrite, file_slots })
+    }
+}
+
+impl Segments {
+    /// The file of a segment, opened and its length checked.
+    pub(crate) fn file(&self, segment: &Segment) -> Result<Arc<dyn StorageFile>> {
+        self.open(segment).map(|(file, _)| file)
+    }
+
+    /// The same, and what it is if it is a packed one: in one step, because a segment may be packed at any time.
+    pub(super) fn open(&self, segment: &Segment) -> Result<(Arc<dyn StorageFile>, Option<PackedRecord>)> {
+        let mut backing = segment.backing.lock();
+        let record = backing.record(segment.number);
+        if let Some(file) = &backing.file {
+            return Ok((file.clone(), record));
+        }
+        let (name, expected) = match backing.packed {
+            Some((rewrite, slots)) => (packed_name(segment.number, rewrite), self.geometry().offset(slots)),
+            None => (file_name(segment.number), self.geometry().segment_bytes()),
+        };
+        let file = self.storage().open(&name).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::corrupt(self.storage().path(&name), 0, "a segment file", "no such file")
+            }
+            _ => Error::io("open", self.storage().path(&name), error),
+        })?;
+        let len = file.len().map_err(|error| Error::io("measure", self.storage().path(&name), error))?;
+        if len != expected {
+            let expected = format!("a file of {expected} bytes");
+            return Err(Error::corrupt(self.storage().path(&name), len, expected, format!("{len} bytes")));
+        }
+        backing.file = Some(file.clone());
+        Ok((file, record))
+    }
+
+    /// Creates the file of a segment that has none. One that a crash or a failure left over is removed first:
+    /// nothing refers to it, and nobody knows whether its name or its length would ever become durable.
+    pub(crate) fn create_file(&self, segment: &Segment) -> Result<()> {
+        let mut backing = segment.backing.lock();
+        *backing = Backing::default();
+        let file = create_anew(self.storage(), &file_name(segment.number), self.geometry().segment_bytes())?;
+        *backing = Backing { file: Some(file), is_written: true, packed: None };
+        Ok(())
+    }
+
+    /// What the catalog says of a packed segment.
+    pub(crate) fn packed_record(&self, number: u32) -> Option<PackedRecord> {
+        self.get(number)?.backing.lock().record(number)
+    }
+
+    /// Takes note of what the catalog says of a packed segment; to be called before the store is read from.
+    pub(crate) fn set_packed(&self, record: &PackedRecord) {
+        if let Some(segment) = self.get(record.number) {
+            segment.backing.lock().packed = Some((record.rewrite, record.file_slots));
+        }
+    }
+
+    /// Lets readers find what is left of a segment in its packed file, which is whole and synced. Called under the
+    /// commit lock, when nobody can reach what was not kept.
+    pub(crate) fn read_from_packed(&self, record: &PackedRecord) {
+        let Some(segment) = self.get(record.number) else { return };
+        let packed = Some((record.rewrite, record.file_slots));
+        *segment.backing.lock() = Backing { packed, ..Backing::default() };
+        self.replace(record.number, None);
+    }
+
+    /// Forgets the file of a segment that nobody can reach; the same number may get a fresh one.
+    pub(crate) fn forget_file(&self, segment: &Segment) {
+        *segment.backing.lock() = Backing::default();
+        self.replace(segment.number, None);
+    }
+
+    /// The name of the file that a segment is in now, and its length in bytes.
+    pub(crate) fn file_of(&self, segment: &Segment) -> (String, u64) {
+        match segment.backing.lock().packed {
+            Some((rewrite, slots)) => (packed_name(segment.number, rewrite), self.geometry().offset(slots)),
+            None => (file_name(segment.number), self.geometry().segment_bytes()),
+        }
+    }
+
+    /// Reads and checks a segment's header.
+    pub(crate) fn read_header(&self, segment: &Segment) -> Result<SegmentHeader> {
+        self.header_in(&*self.file(segment)?, segment)
+    }
+
+    fn header_in(&self, file: &dyn StorageFile, segment: &Segment) -> Result<SegmentHeader> {
+        let mut bytes = [0; HEADER_BYTES];
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|error| Error::io("read", self.path(segment.number), error))?;
+        let header = SegmentHeader::decode(&bytes, segment.number)
+            .map_err(|flaw| flaw.into_error(self.path(segment.number), 0))?;
+        if header.store_id != self.store_id() {
+            let found = format!("store {}", header.store_id);
+            return Err(Error::corrupt(
+                self.path(segment.number),
+                8,
+                format!("store {}", self.store_id()),
+                found,
+            ));
+        }
+        if header.page_size != self.geometry().page_size() || header.slots != self.geometry().segment_slots()
+        {
+            let expected = format!("pages of {} bytes", self.geometry().page_size());
+            return Err(Error::corrupt(
+                self.path(segment.number),
+                32,
+                expected,
+                header.page_size.to_string(),
+            ));
+        }
+        Ok(header)
+    }
+
+    /// Maps the segment's file and checks its header. A mapping needs no open file, so one that was opened for it is closed
+    /// again: a large store has more segments than a process may open files.
+    #[cold]
+    pub(super) fn map(&self, loaded: &Loaded, number: u32) -> Result<()> {
+        let segment = self.segment_of(number)?;
+        let done = self.map_open(loaded, segment);
+        let mut backing = segment.backing.lock();
+        if !backing.is_written {
+            backing.file = None;
+        }
+        done
+    }
+
+    /// The file of a segment, to be written to. It stays open until [`Segments::close_synced`].
+    pub(super) fn file_for_writing(&self, segment: &Segment) -> Result<Arc<dyn StorageFile>> {
+        segment.backing.lock().is_written = true;
+        self.file(segment)
+    }
+
+    /// Closes the file of a segment that the log has left, after its last sync, until it is needed again.
+    pub(super) fn close_synced(&self, number: u32) {
+        if let Some(segment) = self.get(number) {
+            let mut backing = segment.backing.lock();
+            (backing.file, backing.is_written) = (None, false);
+        }
+    }
+
+    fn map_open(&self, loaded: &Loaded, segment: &Segment) -> Result<()> {
+        let (file, record) = self.open(segment)?;
+        let map = |len: u64| {
+            file.map(usize_of(len)).map_err(|error| Error::io("map", self.path(segment.number), error))
+        };
+        if let Some(record) = record {
+            let ranks = self.ranks_in(&*file, segment, &record)?;
+            let packed = Packed::new(map(self.geometry().offset(record.file_slots))?, ranks);
+            loaded.packed.get_or_init(|| packed);
+        } else {
+            let header = self.header_in(&*file, segment)?;
+            self.check_generation(segment, header.generation)?;
+            let mapping = map(self.geometry().segment_bytes())?;
+            loaded.mapping.get_or_init(|| mapping);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_generation(&self, segment: &Segment, found: u32) -> Result<()> {
+        let generation = segment.generation.load(Ordering::Relaxed);
+        if found == generation {
+            return Ok(());
+        }
+        let expected = format!("generation {generation}");
+        Err(Error::corrupt(self.path(segment.number), 28, expected, found.to_string()))
+    }
+}
+
+/// Creates a file of `len` zeros; one of that name that was left over is removed first.
+pub(super) fn create_anew(storage: &dyn Storage, name: &str, len: u64) -> Result<Arc<dyn StorageFile>> {
+    let path = || storage.path(name);
+    let created = match storage.create(name, len) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            storage.remove(name).map_err(|error| Error::io("remove", path(), error))?;
+            storage.create(name, len)
+        }
+        other => other,
+    };
+    created.map_err(|error| disk_error("create", path(), len, error))
+}
+
+/// An error of the system, told apart: a full disk is one that the user can mend.
+pub(crate) fn disk_error(
+    operation: &'static str,
+    file: std::path::PathBuf,
+    needed: u64,
+    error: std::io::Error,
+) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull
+        | std::io::ErrorKind::QuotaExceeded
+        | std::io::ErrorKind::FileTooLarge => Error::Full { needed, file, source: Arc::new(error) },
+        _ => Error::io(operation, file, error),
+    }
+}
