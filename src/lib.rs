@@ -53,6 +53,7 @@
 //! How it works, and why so, is told in `ARCHITECTURE.md`.
 
 mod alloc;
+mod audit;
 mod checkpoint;
 mod commit;
 mod core;
@@ -78,6 +79,7 @@ mod txn;
 mod verify;
 mod version;
 
+pub use audit::Audit;
 pub use error::{Error, Result};
 pub use id::{Fingerprint, PageId, StoreId, Version};
 pub use options::{Durability, Isolation, Options, Verify};

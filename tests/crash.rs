@@ -215,6 +215,7 @@ fn recovered(disk: &SimDisk, history: &History) -> u64 {
     let found = snapshot_state(&store.snapshot()).expect("a recovered store can be read");
     check(&found, expected, "after recovery");
     store.verify(&mut ()).expect("a recovered store is whole");
+    store.audit().expect("a recovered store knows what is in use");
     version
 }
 

@@ -387,7 +387,10 @@ impl World {
                 self.store().sync().unwrap();
                 assert_eq!(self.store().stats().durable_version, Version(self.model.tip().0));
             }
-            Op::Maintain => assert!(self.store().maintain(vellum::Budget::unlimited()).unwrap().is_done),
+            Op::Maintain => {
+                assert!(self.store().maintain(vellum::Budget::unlimited()).unwrap().is_done);
+                self.store().audit().unwrap();
+            }
             Op::Verify => self.verify(),
             Op::Reopen { close } => self.reopen(close),
             ref inner => self.change(inner),

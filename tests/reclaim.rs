@@ -39,7 +39,9 @@ fn surplus(store: &Store) -> u64 {
     for _ in 0..3 {
         store.maintain(vellum::Budget::unlimited()).unwrap();
     }
+    let audit = store.audit().unwrap();
     let stats = store.stats();
+    assert_eq!(stats.allocated_bytes, audit.reachable_bytes + audit.pending_bytes, "{audit:?} {stats:?}");
     stats.allocated_bytes - stats.live_bytes
 }
 

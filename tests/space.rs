@@ -164,6 +164,7 @@ fn packing_keeps_every_version_that_is_held() {
             check(snapshot, pages);
         }
         check(&store.snapshot(), &pages);
+        store.audit().unwrap();
         if round % 10 == 9 {
             held.clear();
             drop(store);
@@ -236,6 +237,7 @@ fn readers_and_writers_go_on_while_segments_are_packed() {
     });
     assert!(packed > 0);
     store.verify(&mut ()).unwrap();
+    store.audit().unwrap();
 }
 
 #[test]

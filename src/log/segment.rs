@@ -156,7 +156,7 @@ impl Segments {
     }
 
     /// The file that holds a segment, for errors.
-    pub(super) fn path(&self, number: u32) -> std::path::PathBuf {
+    pub(crate) fn path(&self, number: u32) -> std::path::PathBuf {
         match self.get(number) {
             Some(segment) => self.storage.path(&self.file_of(segment).0),
             None => self.storage.path(&file_name(number)),

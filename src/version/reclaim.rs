@@ -111,6 +111,19 @@ impl Reclaimer {
         self.leaks
     }
 
+    /// The versions that count as live: those that the last pass found in slots, and the one up to which all is judged.
+    pub(crate) fn live_roots(&self) -> Vec<HeldRoot> {
+        let settled = self.settled.root().version;
+        let older = self.live.values().filter(|root| root.root().version != settled);
+        older.copied().chain([self.settled]).collect()
+    }
+
+    /// What waits to be judged or freed.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Dead> {
+        let retired = self.retired.iter().flat_map(|retired| &retired.dead);
+        retired.chain(self.released.iter().flat_map(|released| &released.dead))
+    }
+
     /// How many versions the last pass found pinned.
     pub(crate) fn live_count(&self) -> usize {
         self.live.len()
