@@ -23,17 +23,33 @@ pub(crate) struct Scale {
     pub(crate) copies: usize,
     /// Snapshots that are held at once.
     pub(crate) snapshots: usize,
+    /// Commits that overwrite the same few pages.
+    pub(crate) overwrites: u64,
     /// Batches that a reopening finds.
     pub(crate) batches: &'static [u64],
 }
 
 impl Scale {
     pub(crate) fn full() -> Scale {
-        Scale { pages: 256 << 10, rounds: 21, copies: 11, snapshots: 1000, batches: &[100, 1000, 10_000] }
+        Scale {
+            pages: 256 << 10,
+            rounds: 21,
+            copies: 11,
+            snapshots: 1000,
+            overwrites: 200_000,
+            batches: &[100, 1000, 10_000],
+        }
     }
 
     pub(crate) fn quick() -> Scale {
-        Scale { pages: 32 << 10, rounds: 3, copies: 1, snapshots: 125, batches: &[100, 1000] }
+        Scale {
+            pages: 32 << 10,
+            rounds: 3,
+            copies: 1,
+            snapshots: 125,
+            overwrites: 25_000,
+            batches: &[100, 1000],
+        }
     }
 }
 

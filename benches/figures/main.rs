@@ -17,6 +17,7 @@ mod measure;
 mod reads;
 mod reopen;
 mod report;
+mod space;
 mod threads;
 
 use std::error::Error;
@@ -31,7 +32,7 @@ type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E
 type Measure = fn(&Ground, &mut Report) -> Result;
 
 /// All figures, in the order in which they disturb each other least; the heaviest writers come last.
-const FIGURES: [(&str, Measure); 10] = [
+const FIGURES: [(&str, Measure); 14] = [
     ("pins", reads::pins),
     ("lookups", reads::lookups),
     ("export", export::beside_writer),
@@ -42,14 +43,18 @@ const FIGURES: [(&str, Measure); 10] = [
     ("buffered", buffered::buffered),
     ("scattered", export::scattered),
     ("reopen", reopen::after_kill),
+    ("held", space::held),
+    ("steady", space::steady),
+    ("dropping", space::dropping),
+    ("sizes", space::sizes),
 ];
 
 fn main() -> Result {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [first, dir, batches] = args.as_slice()
-        && first == reopen::CHILD
+        && [reopen::CHILD, reopen::CHILD_GOES_ON].contains(&first.as_str())
     {
-        return reopen::child(dir.as_ref(), batches.parse()?);
+        return reopen::child(dir.as_ref(), batches.parse()?, first == reopen::CHILD_GOES_ON);
     }
     let (flags, names): (Vec<&str>, Vec<&str>) =
         args.iter().map(String::as_str).partition(|arg| arg.starts_with("--"));

@@ -14,6 +14,8 @@ use crate::report::{Report, Target};
 
 /// The hidden argument that makes this program the one that is killed.
 pub(crate) const CHILD: &str = "--commit-until-killed";
+/// The same, with the store that is there.
+pub(crate) const CHILD_GOES_ON: &str = "--commit-on-until-killed";
 
 /// Pages of the store that is left behind.
 const PAGES: u64 = 4096;
@@ -25,16 +27,19 @@ fn options() -> Options {
     Options::new().checkpoint_bytes(1 << 40)
 }
 
-/// Makes a store, does `batches` durable commits after a checkpoint, says so, and waits to be killed.
-pub(crate) fn child(dir: &Path, batches: u64) -> Result {
+/// Makes a store or goes on with one, does `batches` durable commits after a checkpoint, says so, and waits to be killed.
+pub(crate) fn child(dir: &Path, batches: u64, goes_on: bool) -> Result {
     let store = Store::open(dir, options())?;
-    let mut txn = store.begin()?;
-    txn.truncate(PAGES)?;
-    for id in 0..PAGES {
-        txn.write(PageId(id), &[1; PAGE])?;
+    if !goes_on {
+        let mut txn = store.begin()?;
+        txn.truncate(PAGES)?;
+        for id in 0..PAGES {
+            txn.write(PageId(id), &[1; PAGE])?;
+        }
+        txn.commit()?;
     }
-    txn.commit()?;
-    store.maintain(vellum::Budget::unlimited())?;
+    let none = vellum::Budget::unlimited().time(std::time::Duration::ZERO);
+    store.maintain(none)?;
     let mut random = Random::new(batches);
     for _ in 0..batches {
         commit_one(&store, random.below(PAGES), random.next(), Durability::Sync)?;
@@ -87,8 +92,13 @@ fn float(count: u64) -> Result<f64> {
 
 /// Leaves in `dir` what a killed process leaves.
 fn kill(dir: &Path, batches: u64) -> Result {
+    kill_after(dir, CHILD, batches)
+}
+
+/// Runs this program as `child` on `dir`, and kills it when it has done its commits.
+pub(crate) fn kill_after(dir: &Path, child: &str, batches: u64) -> Result {
     let mut child = Command::new(std::env::current_exe()?)
-        .arg(CHILD)
+        .arg(child)
         .arg(dir)
         .arg(batches.to_string())
         .stdout(Stdio::piped())
