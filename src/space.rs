@@ -16,6 +16,7 @@
 //! steps under their own lock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -97,6 +98,8 @@ struct Retired {
     number: u32,
     /// Whether the segment is gone with it, so that its number can be used again.
     is_last: bool,
+    /// A whole segment's file may be used for another segment, when nobody else counts here: nobody reads from it.
+    readers: Option<Arc<()>>,
     /// The sequence of the newest catalog when it was retired: the two after it don't name the file.
     sequence: u64,
 }
@@ -118,8 +121,14 @@ pub(crate) struct Space {
 impl Space {
     /// Begins with files that a crash has left over: no catalog after the one of `sequence` will name them.
     pub(crate) fn new(leftovers: Vec<Leftover>, sequence: u64) -> Space {
-        let retire =
-            |Leftover { name, number, is_last }| Retired { name, bytes: 0, number, is_last, sequence };
+        let retire = |Leftover { name, number, is_last }| Retired {
+            name,
+            bytes: 0,
+            number,
+            is_last,
+            readers: None,
+            sequence,
+        };
         Space { retired: leftovers.into_iter().map(retire).collect() }
     }
 }
@@ -164,7 +173,7 @@ impl Core {
         if matches!(effort, Effort::All) {
             self.write_catalogs_past(&space)?;
         }
-        self.remove_retired(&mut space, &mut done)?;
+        self.remove_retired(&mut space, self.options.pool_max(), &mut done)?;
         done.is_done = packed == all && space.retired.is_empty();
         Ok(done)
     }
@@ -178,7 +187,13 @@ impl Core {
         self.settle();
         self.give_up_dead(&mut space, 0);
         let _ = self.write_catalogs_past(&space);
-        let _ = self.remove_retired(&mut space, &mut done);
+        let _ = self.remove_retired(&mut space, 0, &mut done);
+        for spare in std::mem::take(&mut self.log.lock().appender.spares) {
+            // What can't be removed is found as a leftover by the next opening.
+            if self.segments.storage().remove(&spare).is_ok() {
+                done.bytes_removed += self.segments.geometry().segment_bytes();
+            }
+        }
         done.bytes_removed > 0
     }
 
@@ -203,7 +218,7 @@ impl Core {
             let (name, bytes) = self.segments.file_of(segment);
             self.segments.forget_file(segment);
             let sequence = state.slots.sequence();
-            space.retired.push(Retired { name, bytes, number, is_last: true, sequence });
+            space.retired.push(Retired { name, bytes, number, is_last: true, readers: None, sequence });
         }
     }
 
@@ -308,10 +323,10 @@ impl Core {
             let Some(segment) = self.segments.get(record.number) else { continue };
             let _log = self.log.lock();
             let (name, bytes) = self.segments.file_of(segment);
-            self.segments.read_from_packed(record);
-            let sequence = state.slots.sequence();
-            let number = record.number;
-            space.retired.push(Retired { name, bytes, number, is_last: false, sequence });
+            let readers = self.segments.read_from_packed(segment, record);
+            let readers = (bytes == self.segments.geometry().segment_bytes()).then_some(readers);
+            let (number, sequence) = (record.number, state.slots.sequence());
+            space.retired.push(Retired { name, bytes, number, is_last: false, readers, sequence });
             done.segments_packed += 1;
         }
         drop(state);
@@ -414,7 +429,7 @@ impl Core {
     }
 
     /// Removes the files that no catalog names any more.
-    fn remove_retired(&self, space: &mut Space, done: &mut Maintenance) -> Result<()> {
+    fn remove_retired(&self, space: &mut Space, pool_max: usize, done: &mut Maintenance) -> Result<()> {
         let sequence = self.checkpoint.lock().slots.sequence();
         let storage = self.segments.storage();
         let (ripe, rest) = std::mem::take(&mut space.retired)
@@ -422,11 +437,17 @@ impl Core {
             .partition(|retired| retired.sequence + 2 <= sequence);
         space.retired = rest;
         let mut gone: Vec<Retired> = Vec::new();
-        for retired in ripe {
-            let log = self.log.lock();
+        for mut retired in ripe {
+            let mut log = self.log.lock();
             // The log may have gone on in a file of that name since.
             let file_now = self.segments.get(retired.number).map(|segment| self.segments.file_of(segment).0);
             if log.appender.uses(retired.number) && file_now.is_none_or(|name| name == retired.name) {
+                continue;
+            }
+            // What is left of a packed segment is elsewhere; the file can be the log's next, unless a view still reads it.
+            let is_free = retired.readers.take().is_some_and(|readers| Arc::try_unwrap(readers).is_ok());
+            if is_free && log.appender.pool_len() < pool_max {
+                log.appender.spares.push(retired.name);
                 continue;
             }
             match storage.remove(&retired.name) {

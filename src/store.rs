@@ -189,6 +189,8 @@ impl Store {
             stats.appended_bytes = appender.appended_bytes();
             stats.prepared_bytes = appender.prepared_bytes();
             stats.free_segments = appender.pool_len() as u64;
+            stats.segments = appender.spares.len() as u64;
+            stats.disk_bytes = stats.segments * core.segments.geometry().segment_bytes();
             for (number, _, _) in appender.files() {
                 let Some(segment) = core.segments.get(number) else { continue };
                 stats.segments += 1;

@@ -119,6 +119,8 @@ pub(crate) struct Appender {
     /// The lowest number that no segment ever had, and lower ones whose segments are gone.
     pub(super) fresh: u32,
     pub(super) vacant: BTreeSet<u32>,
+    /// Files of whole segments' length that nobody needs, by name: written before, so better than fresh ones.
+    pub(crate) spares: Vec<String>,
     /// Segments that are being packed: not to be used again meanwhile.
     pub(crate) busy: BTreeSet<u32>,
     /// Slots of the active segment before this one were written before, or filled with zeros.
@@ -161,6 +163,7 @@ impl Appender {
             pool: Vec::new(),
             fresh,
             vacant: BTreeSet::new(),
+            spares: Vec::new(),
             busy: BTreeSet::new(),
             prepared,
             reserved: prepared,
@@ -202,9 +205,9 @@ impl Appender {
         self.files.iter().map(|(number, (generation, sequence))| (*number, *generation, *sequence))
     }
 
-    /// The number of segments that stand ready for use.
+    /// The number of segments and files that stand ready for use.
     pub(crate) fn pool_len(&self) -> usize {
-        self.pool.len()
+        self.pool.len() + self.spares.len()
     }
 
     /// Whether a batch of this shape leads out of the active segment.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::packed::{Packed, packed_name};
-use super::segment::{Loaded, Segment, Segments, file_name, usize_of};
+use super::segment::{Loaded, Mapped, Segment, Segments, file_name, usize_of};
 use crate::error::{Error, Result};
 use crate::format::control::PackedRecord;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
@@ -20,6 +20,17 @@ pub(super) struct Backing {
     /// The file was written to since its last sync, so it must stay open: a failure to write it back may be reported to
     /// this very file and to nobody else.
     is_written: bool,
+    /// One count for each mapping of a whole file, beside this one: while there are others the file's bytes must stay, even
+    /// when it is no longer the segment's.
+    readers: Arc<()>,
+}
+
+/// A segment's file at one moment.
+pub(super) struct Opened {
+    pub(super) file: Arc<dyn StorageFile>,
+    /// If it is a packed one.
+    pub(super) record: Option<PackedRecord>,
+    reader: Arc<()>,
 }
 
 impl Backing {
@@ -31,15 +42,15 @@ impl Backing {
 impl Segments {
     /// The file of a segment, opened and its length checked.
     pub(crate) fn file(&self, segment: &Segment) -> Result<Arc<dyn StorageFile>> {
-        self.open(segment).map(|(file, _)| file)
+        self.open(segment).map(|opened| opened.file)
     }
 
     /// The same, and what it is if it is a packed one: in one step, because a segment may be packed at any time.
-    pub(super) fn open(&self, segment: &Segment) -> Result<(Arc<dyn StorageFile>, Option<PackedRecord>)> {
+    pub(super) fn open(&self, segment: &Segment) -> Result<Opened> {
         let mut backing = segment.backing.lock();
-        let record = backing.record(segment.number);
+        let (record, reader) = (backing.record(segment.number), backing.readers.clone());
         if let Some(file) = &backing.file {
-            return Ok((file.clone(), record));
+            return Ok(Opened { file: file.clone(), record, reader });
         }
         let (name, expected) = match backing.packed {
             Some((rewrite, slots)) => (packed_name(segment.number, rewrite), self.geometry().offset(slots)),
@@ -57,7 +68,7 @@ impl Segments {
             return Err(Error::corrupt(self.storage().path(&name), len, expected, format!("{len} bytes")));
         }
         backing.file = Some(file.clone());
-        Ok((file, record))
+        Ok(Opened { file, record, reader })
     }
 
     /// Creates the file of a segment that has none. One that a crash or a failure left over is removed first:
@@ -66,7 +77,20 @@ impl Segments {
         let mut backing = segment.backing.lock();
         *backing = Backing::default();
         let file = create_anew(self.storage(), &file_name(segment.number), self.geometry().segment_bytes())?;
-        *backing = Backing { file: Some(file), is_written: true, packed: None };
+        *backing = Backing { file: Some(file), is_written: true, ..Backing::default() };
+        Ok(())
+    }
+
+    /// Makes a file that nobody needs any more the file of a segment that has none.
+    pub(super) fn adopt_file(&self, segment: &Segment, spare: &str) -> Result<()> {
+        let (name, storage) = (file_name(segment.number), self.storage());
+        let mut backing = segment.backing.lock();
+        *backing = Backing::default();
+        if spare != name {
+            storage.rename(spare, &name).map_err(|error| Error::io("rename", storage.path(spare), error))?;
+        }
+        let file = storage.open(&name).map_err(|error| Error::io("open", storage.path(&name), error))?;
+        *backing = Backing { file: Some(file), is_written: true, ..Backing::default() };
         Ok(())
     }
 
@@ -84,11 +108,13 @@ impl Segments {
 
     /// Lets readers find what is left of a segment in its packed file, which is whole and synced. Called under the
     /// commit lock, when nobody can reach what was not kept.
-    pub(crate) fn read_from_packed(&self, record: &PackedRecord) {
-        let Some(segment) = self.get(record.number) else { return };
+    /// Returns what counts those who still read from the file before.
+    pub(crate) fn read_from_packed(&self, segment: &Segment, record: &PackedRecord) -> Arc<()> {
         let packed = Some((record.rewrite, record.file_slots));
-        *segment.backing.lock() = Backing { packed, ..Backing::default() };
+        let before =
+            std::mem::replace(&mut *segment.backing.lock(), Backing { packed, ..Backing::default() });
         self.replace(record.number, None);
+        before.readers
     }
 
     /// Forgets the file of a segment that nobody can reach; the same number may get a fresh one.
@@ -166,7 +192,7 @@ impl Segments {
     }
 
     fn map_open(&self, loaded: &Loaded, segment: &Segment) -> Result<()> {
-        let (file, record) = self.open(segment)?;
+        let Opened { file, record, reader } = self.open(segment)?;
         let map = |len: u64| {
             file.map(usize_of(len)).map_err(|error| Error::io("map", self.path(segment.number), error))
         };
@@ -178,7 +204,7 @@ impl Segments {
             let header = self.header_in(&*file, segment)?;
             self.check_generation(segment, header.generation)?;
             let mapping = map(self.geometry().segment_bytes())?;
-            loaded.mapping.get_or_init(|| mapping);
+            loaded.mapping.get_or_init(|| Mapped { mapping, _reader: reader });
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 
 use std::io::IoSlice;
 
-use super::backing::{create_anew, disk_error};
+use super::backing::{Opened, create_anew, disk_error};
 use super::geometry::Geometry;
 use super::segment::{Segment, Segments, usize_of};
 use crate::error::{Error, Result};
@@ -128,7 +128,7 @@ impl Segments {
         between: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<PackedRecord> {
         let (geometry, number) = (self.geometry(), segment.number);
-        let (source, before) = self.open(segment)?;
+        let Opened { file: source, record: before, .. } = self.open(segment)?;
         let ranks = before.map(|record| self.ranks_in(&*source, segment, &record)).transpose()?;
         let header = PackedHeader {
             store_id: self.store_id(),

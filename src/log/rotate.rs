@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::append::{AppendFailure, Appender, Position, sync_file};
-use super::segment::file_name;
+use super::segment::{Segment, file_name};
 use crate::error::Error;
 use crate::format::segment::SegmentHeader;
 use crate::id::Version;
@@ -59,7 +59,8 @@ impl Appender {
         let is_packed = |number: &u32| self.segments.packed_record(*number).is_some();
         let mut gone: Vec<u32> =
             self.settled(log_start).filter(|number| self.is_dead(*number)).filter(is_packed).collect();
-        gone.extend(self.pool.drain(..self.pool.len().saturating_sub(pool_max)));
+        let kept = pool_max.saturating_sub(self.spares.len());
+        gone.extend(self.pool.drain(..self.pool.len().saturating_sub(kept)));
         self.files.retain(|number, _| !gone.contains(number));
         gone
     }
@@ -93,13 +94,25 @@ impl Appender {
         self.position.next == number || self.files.contains_key(&number)
     }
 
+    /// Gives a segment that has no file one of the spare ones. If that fails there is still the making of a fresh one.
+    fn adopt_spare(&mut self, segment: &Segment) -> bool {
+        // One of that very name must not be used for another segment afterwards.
+        let own = file_name(segment.number);
+        let spare = match self.spares.iter().position(|name| *name == own) {
+            Some(at) => Some(self.spares.swap_remove(at)),
+            None => self.spares.pop(),
+        };
+        spare.is_some_and(|spare| self.segments.adopt_file(segment, &spare).is_ok())
+    }
+
     /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.
     pub(super) fn rotate(&mut self, durable: Version) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
         let (left, number) = (self.position.segment, self.position.next);
         let segments = self.segments.clone();
         let segment = segments.add(number, 0);
-        if self.position.next_is_fresh {
+        let is_spare = self.position.next_is_fresh && self.adopt_spare(segment);
+        if self.position.next_is_fresh && !is_spare {
             self.segments.create_file(segment).map_err(AppendFailure::Clean)?;
             // Its length is durable before its header: recovery takes a file of another length for a cut one.
             sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
@@ -110,7 +123,7 @@ impl Appender {
             let error = Error::Full { needed: geometry.segment_bytes(), file, source: Arc::new(limit) };
             return Err(AppendFailure::Clean(error));
         };
-        let was_used = !self.position.next_is_fresh && self.segments.generation(segment) > 0;
+        let was_used = is_spare || (!self.position.next_is_fresh && self.segments.generation(segment) > 0);
         let generation = self.segments.generation(segment) + 1;
         let header = SegmentHeader {
             store_id: self.segments.store_id(),

@@ -42,10 +42,17 @@ pub(crate) struct Segment {
     pub(crate) tip_live: AtomicU64,
 }
 
+/// A whole segment's file, mapped.
+pub(super) struct Mapped {
+    pub(super) mapping: Mapping,
+    /// Says that somebody may read from the file: see [`Backing::readers`].
+    pub(super) _reader: Arc<()>,
+}
+
 /// One segment's bytes, for those who read.
 pub(crate) struct Loaded {
     /// The file, mapped, its header checked; not there while everything is read from `tail`.
-    pub(super) mapping: OnceLock<Mapping>,
+    pub(super) mapping: OnceLock<Mapped>,
     /// The same if the file is a packed one; then there is no `mapping`.
     pub(super) packed: OnceLock<Packed>,
     /// Bytes from here on are read from `tail`; beyond the end if there is none.
@@ -249,7 +256,7 @@ impl Segments {
         }
         let bytes = match (loaded.mapping.get(), loaded.packed.get()) {
             _ if start >= loaded.tail_from => loaded.tail.slice(start, len),
-            (Some(mapping), _) => mapping.slice(start, len),
+            (Some(mapped), _) => mapped.mapping.slice(start, len),
             (None, Some(packed)) => packed.slice(self.geometry, start, len),
             (None, None) => None,
         };
@@ -300,7 +307,7 @@ impl Segments {
             return loaded.tail.slice(start, len);
         }
         match loaded.mapping.get() {
-            Some(mapping) => mapping.slice(start, len),
+            Some(mapped) => mapped.mapping.slice(start, len),
             None => loaded.packed.get()?.slice(self.geometry, start, len),
         }
     }
@@ -356,8 +363,8 @@ impl Segments {
         let (number, slot) = self.geometry.split(location);
         let Ok(loaded) = self.loaded(table, number) else { return };
         let offset = usize_of(self.geometry.offset(slot));
-        if let Some(mapping) = loaded.mapping.get() {
-            mapping.populate(offset, (pages as usize) * (self.geometry.page_size() as usize));
+        if let Some(mapped) = loaded.mapping.get() {
+            mapped.mapping.populate(offset, (pages as usize) * (self.geometry.page_size() as usize));
         } else if let Some(packed) = loaded.packed.get() {
             packed.populate(self.geometry, slot, pages);
         }

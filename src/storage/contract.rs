@@ -96,6 +96,14 @@ fn names_are_unique_and_listed(storage: &dyn Storage) {
     storage.sync_dir().unwrap();
     assert_eq!(storage.list().unwrap(), ["b"]);
     assert_eq!(storage.create("a", 7).unwrap().len().unwrap(), 7);
+    storage.rename("a", "c").unwrap();
+    storage.sync_dir().unwrap();
+    assert_eq!(storage.open("a").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.open("c").unwrap().len().unwrap(), 7);
+    storage.rename("c", "b").unwrap();
+    assert_eq!(storage.list().unwrap(), ["b"]);
+    assert_eq!(storage.open("b").unwrap().len().unwrap(), 7);
+    assert_eq!(storage.rename("a", "b").unwrap_err().kind(), ErrorKind::NotFound);
     assert!(storage.path("a").ends_with("a"));
     assert_eq!(storage.path("a").parent(), Some(&*storage.path("")));
 }
@@ -105,6 +113,12 @@ fn names_lead_nowhere_else(storage: &dyn Storage) {
         assert_eq!(storage.create(name, 1).unwrap_err().kind(), ErrorKind::InvalidInput, "create {name:?}");
         assert_eq!(storage.open(name).unwrap_err().kind(), ErrorKind::InvalidInput, "open {name:?}");
         assert_eq!(storage.remove(name).unwrap_err().kind(), ErrorKind::InvalidInput, "remove {name:?}");
+        assert_eq!(storage.rename(name, "b").unwrap_err().kind(), ErrorKind::InvalidInput, "rename {name:?}");
+        assert_eq!(
+            storage.rename("a", name).unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "rename to {name:?}"
+        );
     }
     storage.create(&"n".repeat(255), 1).unwrap();
 }

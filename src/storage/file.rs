@@ -222,6 +222,12 @@ impl Storage for FileStorage {
         Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()))?)
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        name::check(from)?;
+        name::check(to)?;
+        Ok(retry_on_intr(|| rustix::fs::renameat(&self.handle, from, &self.handle, to))?)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.handle)?)
     }

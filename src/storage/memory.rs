@@ -69,6 +69,15 @@ impl Storage for MemoryStorage {
         lock(&self.files).remove(name).map(drop).ok_or_else(|| name::not_found(name))
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        name::check(from)?;
+        name::check(to)?;
+        let mut files = lock(&self.files);
+        let file = files.remove(from).ok_or_else(|| name::not_found(from))?;
+        files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         Ok(())
     }

@@ -44,7 +44,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Removes a file; mappings of it stay valid. Durable after [`Storage::sync_dir`].
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes creations and removals durable.
+    /// Gives a file another name; a file that has that name loses it. Durable after [`Storage::sync_dir`]; a crash
+    /// before may leave either name, or both.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes creations, renamings and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
 
     /// The name as a person would look for it, for errors.

@@ -165,6 +165,17 @@ impl Disk {
         Ok(())
     }
 
+    /// The two halves of a renaming persist apart from each other: after a power cut either name may stand, both, or none.
+    pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let file = self.names.remove(from).ok_or_else(|| name::not_found(from))?;
+        self.names.insert(to.to_owned(), file);
+        for (name, file) in [(to, Some(file)), (from, None)] {
+            let serial = self.clock.tick();
+            self.renamings.push(Renaming { serial, name: name.to_owned(), file });
+        }
+        Ok(())
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.names.keys()
     }

@@ -81,6 +81,8 @@ pub enum IoKind {
     List,
     /// [`Storage::remove`](crate::storage::Storage::remove)
     Remove,
+    /// [`Storage::rename`](crate::storage::Storage::rename)
+    Rename,
     /// [`Storage::sync_dir`](crate::storage::Storage::sync_dir)
     SyncDir,
     /// [`StorageFile::set_len`](crate::storage::StorageFile::set_len)

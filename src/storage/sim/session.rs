@@ -76,6 +76,14 @@ impl Storage for SimStorage {
         disk.remove(name)
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        name::check(from)?;
+        name::check(to)?;
+        let mut disk = lock(&self.disk);
+        disk.begin_call(self.session, call(IoKind::Rename, from, 0))?;
+        disk.rename(from, to)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = lock(&self.disk);
         let (fault, mut rng) = disk.begin_call(self.session, call(IoKind::SyncDir, "", 0))?;
