@@ -13,7 +13,7 @@ use crate::sync::{Condvar, Mutex};
 const IDLE: Duration = Duration::from_millis(100);
 
 /// Bytes that the thread copies in one round of packing, before it looks at its other duties.
-const ROUND_BYTES: u64 = 256 << 20;
+const ROUND_BYTES: u64 = 32 << 20;
 
 /// Wakes and stops the thread.
 #[derive(Debug, Default)]
@@ -53,10 +53,10 @@ impl Signal {
         self.changed.notify_all();
     }
 
-    /// Waits for work; `false` when it is time to end.
-    fn wait(&self) -> bool {
+    /// Waits for work, unless some is known; `false` when it is time to end.
+    fn wait(&self, has_work: bool) -> bool {
         let mut state = self.state.lock();
-        if !state.stops && !state.is_due && !state.has_jobs {
+        if !has_work && !state.stops && !state.is_due && !state.has_jobs {
             state = self.changed.wait_timeout(state, IDLE);
         }
         (state.is_due, state.has_jobs) = (false, false);
@@ -96,20 +96,29 @@ impl Drop for Maintainer {
 
 fn run(core: &Weak<Core>, signal: &Signal) {
     let mut looked_at = Instant::now();
-    while signal.wait() {
+    let mut is_wasteful = false;
+    while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
         core.handover.work();
         if looked_at.elapsed() >= IDLE {
             core.idle_work();
             looked_at = Instant::now();
         }
-        if core.checkpoint_is_due() {
+        let is_due = core.checkpoint_is_due();
+        if is_due {
             // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
             let _ = core.write_checkpoint();
+        }
+        if is_due || is_wasteful {
             // With a rate, a round takes a second at most.
             let round = ROUND_BYTES.min(core.options.pack_rate_max().unwrap_or(ROUND_BYTES));
-            if core.tidy(Effort::Kept, Budget::unlimited().bytes(round)).is_err() {
-                core.counters.maintenance_failed();
+            match core.tidy(Effort::Kept, Budget::unlimited().bytes(round)) {
+                // Rounds go on while they get somewhere; between them the thread sees to its other duties.
+                Ok(done) => is_wasteful = done.segments_packed > 0,
+                Err(_) => {
+                    is_wasteful = false;
+                    core.counters.maintenance_failed();
+                }
             }
         }
     }

@@ -117,14 +117,14 @@ pub(crate) fn held(ground: &Ground, report: &mut Report) -> Result {
 
 /// Random overwrites of a store that is kept 70% full: what is written for each page, and at which rate.
 pub(crate) fn steady(ground: &Ground, report: &mut Report) -> Result {
-    let pages = ground.scale.pages / 4;
+    let pages = ground.scale.pages;
     let path = |name: &str| ground.dir().join(name);
     let kept = filled(&path("steady"), options().waste_percent(25), pages)?;
     // Never rewritten, and its dead segments never removed: what it writes, it only writes.
     let free = filled(&path("free"), options().waste_percent(1000).pool_segments(1 << 20), pages)?;
     let mut random = Random::new(12);
     let mut round = |store: &Store| -> Result<f64> {
-        let (start, commits) = (Instant::now(), u32::try_from(pages / 64)?);
+        let (start, commits) = (Instant::now(), u32::try_from(pages / 128)?);
         for _ in 0..commits {
             let mut txn = store.begin()?;
             for _ in 0..16 {
@@ -151,7 +151,7 @@ pub(crate) fn steady(ground: &Ground, report: &mut Report) -> Result {
     };
     let mut random = Random::new(13);
     let mut free_round = || {
-        let (start, commits) = (Instant::now(), u32::try_from(pages / 64)?);
+        let (start, commits) = (Instant::now(), u32::try_from(pages / 128)?);
         for _ in 0..commits {
             let mut txn = free.begin()?;
             for _ in 0..16 {
