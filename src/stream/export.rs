@@ -5,13 +5,22 @@ use std::io::Write;
 
 use super::StreamSummary;
 use super::write::StreamWriter;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::stream::{StreamHeader, run_pages};
 use crate::id::{Location, PageId};
+use crate::log::segment::SegmentTable;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 use crate::table::lookup::for_each_entry;
+
+/// Pages with consecutive ids from the first on.
+type Run<'p> = (PageId, Vec<(&'p [u8], PageChecksum)>);
+
+/// Runs that one thread hands to the other at a time, because waking it takes longer than writing one; and how many times
+/// as much it may be ahead.
+const BATCH_RUNS: usize = 8;
+const BATCHES_AHEAD: usize = 4;
 
 impl Snapshot {
     /// Writes the whole snapshot as a self-describing, self-checking stream. Every page is verified on the way; equal
@@ -45,32 +54,81 @@ impl Snapshot {
         meter.report()?;
         let mut writer = StreamWriter::begin(w, header)?;
         let table = core.segments.table();
-        let run_max = run_pages(geometry.page_size()) as usize;
-        let mut first = PageId(0);
-        let mut run: Vec<(&[u8], PageChecksum)> = Vec::with_capacity(run_max);
-        // Stretches of a segment, as long as a run, that were brought into memory; neighbours in the store may lie in any.
-        let (stretch, mut populated) = (run_max as u64, HashSet::new());
-        for_each_entry(&core.slab, root, PageId(0), &mut |id, entry| {
-            let Some(location) = entry.location() else { return Ok(true) };
-            if populated.insert(location.0 / stretch) {
-                let from = Location(location.0 - location.0 % stretch);
-                core.segments.populate(&table, from, run_pages(geometry.page_size()));
-            }
-            if run.len() == run_max || (!run.is_empty() && id.0 != first.0 + run.len() as u64) {
-                writer.pages((first, &run), &mut meter)?;
-                run.clear();
-            }
-            if run.is_empty() {
-                first = id;
-            }
-            run.extend(core.segments.verified_page(&table, id, entry)?);
-            Ok(true)
-        })?;
-        if !run.is_empty() {
-            writer.pages((first, &run), &mut meter)?;
+        let mut write = |(first, pages): (PageId, Vec<_>)| writer.pages((first, &pages), &mut meter);
+        if core.options.has_thread() {
+            self.collect_beside(&table, &mut write)?;
+        } else {
+            self.collect(&table, &mut |run| write(run).map(|()| true))?;
         }
         let summary = writer.finish()?;
         meter.report()?;
         Ok(summary)
+    }
+
+    /// Calls `write` with all pages, while another thread reads and verifies the next: reading is a third of an export's
+    /// work, and nobody waits for it so.
+    fn collect_beside<'p>(
+        &self,
+        table: &'p SegmentTable,
+        write: &mut dyn FnMut(Run<'p>) -> Result<()>,
+    ) -> Result<()> {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::sync_channel::<Vec<Run<'p>>>(BATCHES_AHEAD);
+            let collect = move || {
+                let mut batch = Vec::with_capacity(BATCH_RUNS);
+                self.collect(table, &mut |run| {
+                    batch.push(run);
+                    // Nobody takes it if writing has failed: then there is no more to do here either.
+                    Ok(batch.len() < BATCH_RUNS || sender.send(std::mem::take(&mut batch)).is_ok())
+                })?;
+                // As above.
+                let _ = sender.send(batch);
+                Ok(())
+            };
+            let named = std::thread::Builder::new().name("vellum-export".to_owned());
+            let collector = named
+                .spawn_scoped(scope, collect)
+                .map_err(|error| Error::io("start a thread for", self.core().path(), error))?;
+            let written = receiver.iter().flatten().try_for_each(write);
+            drop(receiver);
+            let collected = collector.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            written.and(collected)
+        })
+    }
+
+    /// Calls `take` with all pages in ascending order, verified, in runs, until it says that it wants no more.
+    fn collect<'p>(
+        &self,
+        table: &'p SegmentTable,
+        take: &mut dyn FnMut(Run<'p>) -> Result<bool>,
+    ) -> Result<()> {
+        let core = self.core();
+        let page_size = core.segments.geometry().page_size();
+        let run_max = run_pages(page_size) as usize;
+        let mut run: Run<'p> = (PageId(0), Vec::new());
+        // Stretches of a segment, as long as a run, that were brought into memory; neighbours in the store may lie in any.
+        let (stretch, mut populated) = (run_max as u64, HashSet::new());
+        let mut goes_on = true;
+        for_each_entry(&core.slab, self.root(), PageId(0), &mut |id, entry| {
+            let Some(location) = entry.location() else { return Ok(true) };
+            if populated.insert(location.0 / stretch) {
+                let from = Location(location.0 - location.0 % stretch);
+                core.segments.populate(table, from, run_pages(page_size));
+            }
+            let (first, pages) = &mut run;
+            if pages.len() == run_max || (!pages.is_empty() && id.0 != first.0 + pages.len() as u64) {
+                goes_on = take((*first, std::mem::take(pages)))?;
+            }
+            if pages.is_empty() {
+                *first = id;
+                pages.reserve_exact(run_max);
+            }
+            pages.extend(core.segments.verified_page(table, id, entry)?);
+            Ok(goes_on)
+        })?;
+        if goes_on && !run.1.is_empty() {
+            take(run)?;
+        }
+        Ok(())
     }
 }
