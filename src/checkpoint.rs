@@ -60,6 +60,7 @@ impl Core {
         unless: Option<Version>,
     ) -> Result<()> {
         self.check_poison()?;
+        let begun = std::time::Instant::now();
         let Some(captured) = self.capture(unless)? else { return Ok(()) };
         let done = self.write_captured(state, &captured);
         match done {
@@ -74,7 +75,7 @@ impl Core {
                     self.registry.release(gone.pin);
                 }
                 self.log_start.store(state.roots[0].record.log_sequence, Ordering::Release);
-                self.counters.checkpointed();
+                self.counters.checkpointed(begun.elapsed());
                 Ok(())
             }
             Err(error) => {
@@ -96,7 +97,7 @@ impl Core {
         let pin = self.registry.take(root.into());
         let live = |number: u32| self.segments.get(number).map_or(0, |s| s.tip_live.load(Ordering::Relaxed));
         let tip_bytes = log.appender.files().map(|(number, _, _)| (number, live(number))).collect();
-        let appended_bytes = log.appender.appended_bytes();
+        let appended_bytes = self.gauges.appended.load(Ordering::Relaxed);
         let (root, position) = (HeldRoot::new(root.into()), log.appender.position());
         Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes }))
     }

@@ -19,7 +19,7 @@ use crate::log::segment::Segments;
 use crate::maintain::Signal;
 use crate::options::Options;
 use crate::space::{Leftover, Space};
-use crate::stats::Counters;
+use crate::stats::{Counters, LogGauges};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::table::root::Root;
@@ -72,7 +72,9 @@ pub(crate) struct Core {
     pub(crate) log_start: AtomicU64,
     /// Bytes that had been appended when the last checkpoint began.
     pub(crate) checkpointed_bytes: AtomicU64,
-    pub(crate) appended_bytes: AtomicU64,
+    pub(crate) gauges: Arc<LogGauges>,
+    /// Bytes of memory that wait for grace, as the reclaimer's lock was last given back.
+    pub(crate) limbo: AtomicU64,
     /// Bytes copied into packed files since opening.
     pub(crate) packed_bytes: AtomicU64,
     pub(crate) counters: Counters,
@@ -108,6 +110,7 @@ impl Core {
         if options.has_thread() {
             log.appender.hand_over_to(handover.clone());
         }
+        let gauges = log.appender.gauges().clone();
         let slab = Arc::new(Slab::new(Box::new(segments.clone())));
         let registry = Registry::new();
         let epoch = Epoch::new();
@@ -152,7 +155,8 @@ impl Core {
             durable,
             log_start: AtomicU64::new(log_start),
             checkpointed_bytes: AtomicU64::new(0),
-            appended_bytes: AtomicU64::new(0),
+            gauges,
+            limbo: AtomicU64::new(0),
             packed_bytes: AtomicU64::new(0),
             counters: Counters::new(),
             signal: Arc::new(Signal::default()),
@@ -187,7 +191,7 @@ impl Core {
     }
 
     pub(crate) fn limbo_bytes(&self) -> u64 {
-        self.reclaimer.lock().limbo_bytes()
+        self.limbo.load(Ordering::Relaxed)
     }
 
     pub(crate) fn oldest_live(&self) -> Version {
@@ -196,7 +200,10 @@ impl Core {
 
     /// One pass of the reclaimer.
     pub(crate) fn pass(&self) -> bool {
-        self.reclaimer.lock().pass(&self.registry, &self.grace, &self.epoch)
+        let mut reclaimer = self.reclaimer.lock();
+        let has_moved = reclaimer.pass(&self.registry, &self.grace, &self.epoch);
+        self.limbo.store(reclaimer.limbo_bytes(), Ordering::Relaxed);
+        has_moved
     }
 
     /// The time, in milliseconds since 1970, never before the tip's.
@@ -206,14 +213,14 @@ impl Core {
 
     /// Whether enough was appended since the last checkpoint for the next one.
     pub(crate) fn checkpoint_is_due(&self) -> bool {
-        let appended = self.appended_bytes.load(Ordering::Relaxed);
+        let appended = self.gauges.appended.load(Ordering::Relaxed);
         appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))
             >= self.options.checkpoint_every()
     }
 
     /// Whether the log has grown to several times what it should.
     pub(crate) fn checkpoint_is_overdue(&self) -> bool {
-        let appended = self.appended_bytes.load(Ordering::Relaxed);
+        let appended = self.gauges.appended.load(Ordering::Relaxed);
         let since = appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed));
         since >= self.options.checkpoint_every().saturating_mul(CHECKPOINT_OVERDUE)
     }

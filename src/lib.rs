@@ -59,11 +59,14 @@ mod commit;
 mod core;
 mod error;
 mod format;
+mod histogram;
 mod id;
 mod log;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod maintain;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod open;
 mod options;
 mod progress;
@@ -81,6 +84,7 @@ mod version;
 
 pub use audit::Audit;
 pub use error::{Error, Result};
+pub use histogram::Histogram;
 pub use id::{Fingerprint, PageId, StoreId, Version};
 pub use options::{Durability, Isolation, Options, Verify};
 pub use progress::{Observer, Progress};

@@ -227,14 +227,18 @@ fn recover(
         let segment = segments.add(record.number, record.generation);
         segment.allocated.store(record.live_bytes, Ordering::Relaxed);
         segment.tip_live.store(record.tip_bytes, Ordering::Relaxed);
+        segments.note_file(segment, None);
         files.insert(record.number, (record.generation, record.sequence));
     }
-    catalog.packed.iter().for_each(|record| segments.set_packed(record));
+    for record in &catalog.packed {
+        segments.set_packed(record);
+    }
     let newest = catalog.roots.last().map_or(Version(0), |root| root.version);
     let number_max = files.keys().next_back().copied().unwrap_or(0).max(catalog.log.segment);
     let tail = read_tail(&segments, catalog.log, newest, &|number| files.contains_key(&number), number_max)?;
     for (number, generation, sequence) in &tail.visited {
         files.insert(*number, (*generation, *sequence));
+        segments.note_file(segments.add(*number, *generation), None);
     }
     segments.size_table(files.keys().next_back().map_or(0, |number| number.saturating_add(1)));
     let session = u64::try_from(random128() & u128::from(u64::MAX)).unwrap_or(0);

@@ -188,7 +188,8 @@ impl Core {
         self.give_up_dead(&mut space, 0);
         let _ = self.write_catalogs_past(&space);
         let _ = self.remove_retired(&mut space, 0, &mut done);
-        for spare in std::mem::take(&mut self.log.lock().appender.spares) {
+        let spares = self.log.lock().appender.take_spares();
+        for spare in spares {
             // What can't be removed is found as a leftover by the next opening.
             if self.segments.storage().remove(&spare).is_ok() {
                 done.bytes_removed += self.segments.geometry().segment_bytes();
@@ -447,7 +448,7 @@ impl Core {
             // What is left of a packed segment is elsewhere; the file can be the log's next, unless a view still reads it.
             let is_free = retired.readers.take().is_some_and(|readers| Arc::try_unwrap(readers).is_ok());
             if is_free && log.appender.pool_len() < pool_max {
-                log.appender.spares.push(retired.name);
+                log.appender.keep_spare(retired.name);
                 continue;
             }
             match storage.remove(&retired.name) {

@@ -4,8 +4,31 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::histogram::{Histogram, Recorder};
 use crate::id::{Fingerprint, Version};
 use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// What the log's end shows to those who don't hold its lock.
+#[derive(Debug)]
+pub(crate) struct LogGauges {
+    /// Bytes of records, pages and nodes appended, and of zeros written ahead, since opening.
+    pub(crate) appended: AtomicU64,
+    pub(crate) prepared: AtomicU64,
+    /// Segments in the pool, and spare files.
+    pub(crate) pool: AtomicU64,
+    pub(crate) spares: AtomicU64,
+}
+
+impl LogGauges {
+    pub(crate) fn new() -> LogGauges {
+        LogGauges {
+            appended: AtomicU64::new(0),
+            prepared: AtomicU64::new(0),
+            pool: AtomicU64::new(0),
+            spares: AtomicU64::new(0),
+        }
+    }
+}
 
 /// Counters that commits and checkpoints raise; relaxed, for people and not for decisions.
 #[derive(Debug)]
@@ -14,9 +37,13 @@ pub(crate) struct Counters {
     transactions: AtomicU64,
     pages: AtomicU64,
     refused: AtomicU64,
-    syncs: AtomicU64,
+    conflicts: AtomicU64,
+    group_sizes: Recorder,
+    sync_micros: Recorder,
     sync_nanos: AtomicU64,
     checkpoints: AtomicU64,
+    checkpoint_micros: Recorder,
+    checkpointed_at_ms: AtomicU64,
     maintenance_failures: AtomicU64,
 }
 
@@ -27,9 +54,13 @@ impl Counters {
             transactions: AtomicU64::new(0),
             pages: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            syncs: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            group_sizes: Recorder::new(),
+            sync_micros: Recorder::new(),
             sync_nanos: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
+            checkpoint_micros: Recorder::new(),
+            checkpointed_at_ms: AtomicU64::new(crate::core::now_ms()),
             maintenance_failures: AtomicU64::new(0),
         }
     }
@@ -38,21 +69,26 @@ impl Counters {
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.transactions.fetch_add(transactions, Ordering::Relaxed);
         self.pages.fetch_add(pages, Ordering::Relaxed);
+        self.group_sizes.record(transactions);
     }
 
-    pub(crate) fn refused(&self, transactions: u64) {
+    /// Takes note of the transactions of a batch that were refused, and how many of them for a conflict.
+    pub(crate) fn refused(&self, transactions: u64, conflicts: u64) {
         if transactions > 0 {
             self.refused.fetch_add(transactions, Ordering::Relaxed);
+            self.conflicts.fetch_add(conflicts, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn synced(&self, took: Duration) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.sync_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.sync_micros.record(micros(took));
     }
 
-    pub(crate) fn checkpointed(&self) {
+    pub(crate) fn checkpointed(&self, took: Duration) {
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.checkpoint_micros.record(micros(took));
+        self.checkpointed_at_ms.store(crate::core::now_ms(), Ordering::Relaxed);
     }
 
     pub(crate) fn maintenance_failed(&self) {
@@ -64,14 +100,24 @@ impl Counters {
         stats.transactions = self.transactions.load(Ordering::Relaxed);
         stats.pages_written = self.pages.load(Ordering::Relaxed);
         stats.transactions_refused = self.refused.load(Ordering::Relaxed);
-        stats.syncs = self.syncs.load(Ordering::Relaxed);
+        stats.conflicts = self.conflicts.load(Ordering::Relaxed);
+        stats.group_sizes = self.group_sizes.read();
+        stats.sync_micros = self.sync_micros.read();
+        stats.syncs = stats.sync_micros.count();
         stats.sync_nanos = self.sync_nanos.load(Ordering::Relaxed);
         stats.checkpoints = self.checkpoints.load(Ordering::Relaxed);
+        stats.checkpoint_micros = self.checkpoint_micros.read();
+        let at = self.checkpointed_at_ms.load(Ordering::Relaxed);
+        stats.checkpoint_age_ms = crate::core::now_ms().saturating_sub(at);
         stats.maintenance_failures = self.maintenance_failures.load(Ordering::Relaxed);
     }
 }
 
-/// A store in numbers. Counters start at zero each time the store is opened.
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A store in numbers. Numbers that belong together may be a moment apart, since nothing is stopped to read them. Counters start at zero each time the store is opened.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
@@ -113,18 +159,28 @@ pub struct Stats {
     pub transactions: u64,
     /// Transactions refused for a conflict or another reason found at commit.
     pub transactions_refused: u64,
+    /// Those of them that were refused for a conflict.
+    pub conflicts: u64,
+    /// Transactions a batch.
+    pub group_sizes: Histogram,
     /// Pages written by commits.
     pub pages_written: u64,
     /// Bytes of records, pages and nodes appended to segments.
     pub appended_bytes: u64,
     /// Bytes of zeros written ahead of the log into fresh segments.
     pub prepared_bytes: u64,
-    /// Commits' syncs, and the time spent in them.
+    /// Commits' syncs.
     pub syncs: u64,
     /// Nanoseconds spent in commits' syncs.
     pub sync_nanos: u64,
+    /// Microseconds that a commit's sync took.
+    pub sync_micros: Histogram,
     /// Checkpoints written.
     pub checkpoints: u64,
+    /// Microseconds that a checkpoint took, beside the commits that went on.
+    pub checkpoint_micros: Histogram,
+    /// Milliseconds since the last checkpoint, or since opening.
+    pub checkpoint_age_ms: u64,
     /// Bytes of log since the last checkpoint.
     pub log_bytes: u64,
     /// Bytes of table nodes in memory.
@@ -135,6 +191,26 @@ pub struct Stats {
     pub verified_bytes: u64,
     /// What opening the store found.
     pub recovery: Recovery,
+}
+
+impl Stats {
+    /// Bytes written to segment files for each byte of pages committed since opening: records, table nodes, zeros written
+    /// ahead and what rewriting copied. 0 if nothing was committed.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn write_amplification(&self) -> f64 {
+        let written = self.appended_bytes + self.prepared_bytes + self.packed_bytes;
+        match self.pages_written * u64::from(self.page_size) {
+            0 => 0.0,
+            asked => written as f64 / asked as f64,
+        }
+    }
+
+    /// Bytes of pages and table nodes that only older versions see, or that wait to be freed.
+    #[must_use]
+    pub fn retained_bytes(&self) -> u64 {
+        self.allocated_bytes.saturating_sub(self.live_bytes)
+    }
 }
 
 /// What opening a store found and did.

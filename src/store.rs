@@ -178,29 +178,19 @@ impl Store {
         self.inner.recovery
     }
 
-    /// The store in numbers.
+    /// The store in numbers. Takes no lock that a commit or a reader could hold; costs in proportion to the number of segments.
     pub fn stats(&self) -> Stats {
         let core = self.core();
         let mut stats = Stats { recovery: self.inner.recovery, ..Stats::default() };
         core.counters.fill(&mut stats);
-        {
-            let log = core.log.lock();
-            let appender = &log.appender;
-            stats.appended_bytes = appender.appended_bytes();
-            stats.prepared_bytes = appender.prepared_bytes();
-            stats.free_segments = appender.pool_len() as u64;
-            stats.segments = appender.spares.len() as u64;
-            stats.disk_bytes = stats.segments * core.segments.geometry().segment_bytes();
-            for (number, _, _) in appender.files() {
-                let Some(segment) = core.segments.get(number) else { continue };
-                stats.segments += 1;
-                stats.disk_bytes += core.segments.file_of(segment).1;
-                stats.packed_segments += u64::from(core.segments.packed_record(number).is_some());
-                stats.live_bytes = stats.live_bytes.saturating_add(segment.tip_live.load(Ordering::Relaxed));
-                stats.allocated_bytes =
-                    stats.allocated_bytes.saturating_add(segment.allocated.load(Ordering::Relaxed));
-            }
-        }
+        core.segments.fill(&mut stats);
+        let gauges = &core.gauges;
+        stats.appended_bytes = gauges.appended.load(Ordering::Relaxed);
+        stats.prepared_bytes = gauges.prepared.load(Ordering::Relaxed);
+        let spares = gauges.spares.load(Ordering::Relaxed);
+        stats.free_segments = gauges.pool.load(Ordering::Relaxed) + spares;
+        stats.segments += spares;
+        stats.disk_bytes += spares * core.segments.geometry().segment_bytes();
         stats.packed_bytes = core.packed_bytes.load(Ordering::Relaxed);
         let guard = core.epoch.pin();
         let root = core.published.load(&guard);

@@ -107,7 +107,9 @@ fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
         .filter(|(_, refused)| refused.is_none())
         .map(|(request, _)| request)
         .collect();
-    core.counters.refused((requests.len() - admitted.len()) as u64);
+    let conflicts =
+        results.iter().filter(|result| matches!(result, Some(Err(Error::Conflict { .. })))).count();
+    core.counters.refused((requests.len() - admitted.len()) as u64, conflicts as u64);
     let outcome = match admitted.is_empty() {
         true => Ok(tip.version),
         false => commit_admitted(core, &mut log, tip, version, &admitted),
@@ -181,7 +183,6 @@ fn commit_admitted(
         is_final: true,
     };
     log.appender.append(&plan, &batch, will_sync).map_err(|failure| core.fail(failure))?;
-    core.appended_bytes.store(log.appender.appended_bytes(), Ordering::Relaxed);
     if log.appender.take_handed_over() {
         core.signal.hand_over();
     }
@@ -319,7 +320,9 @@ impl Core {
         let guard = self.epoch.pin();
         let held = crate::version::held::HeldRoot::new(self.published.load(&guard).into());
         let ticket = self.grace.issue(&guard);
-        self.reclaimer.lock().retire(held, dead, ticket);
+        let mut reclaimer = self.reclaimer.lock();
+        reclaimer.retire(held, dead, ticket);
+        self.limbo.store(reclaimer.limbo_bytes(), Ordering::Relaxed);
     }
 
     /// Lets the reclaimer work once in a while.

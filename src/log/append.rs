@@ -26,7 +26,9 @@ use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::record::{Record, RecordKind};
 use crate::id::{Fingerprint, Location, PageId, Version};
+use crate::stats::LogGauges;
 use crate::storage::{MemoryStorage, Storage, StorageFile};
+use crate::sync::atomic::Ordering;
 
 /// How far ahead of the log a fresh segment is filled with zeros.
 const PREPARE_BYTES: u64 = 1 << 20;
@@ -120,7 +122,7 @@ pub(crate) struct Appender {
     pub(super) fresh: u32,
     pub(super) vacant: BTreeSet<u32>,
     /// Files of whole segments' length that nobody needs, by name: written before, so better than fresh ones.
-    pub(crate) spares: Vec<String>,
+    pub(super) spares: Vec<String>,
     /// Segments that are being packed: not to be used again meanwhile.
     pub(crate) busy: BTreeSet<u32>,
     /// Slots of the active segment before this one were written before, or filled with zeros.
@@ -137,9 +139,8 @@ pub(crate) struct Appender {
     pub(super) handover: Option<Arc<Handover>>,
     /// Whether a group was left there since somebody asked.
     pub(super) has_handed_over: bool,
-    /// Bytes of records and pages appended, and of zeros written ahead, since opening.
-    pub(super) appended_bytes: u64,
-    pub(super) prepared_bytes: u64,
+    /// What others may see of all this without the lock.
+    pub(super) gauges: Arc<LogGauges>,
 }
 
 impl Appender {
@@ -173,8 +174,7 @@ impl Appender {
             group: None,
             handover: None,
             has_handed_over: false,
-            appended_bytes: 0,
-            prepared_bytes: 0,
+            gauges: Arc::new(LogGauges::new()),
         }
     }
 
@@ -192,12 +192,18 @@ impl Appender {
         self.position
     }
 
-    pub(crate) fn appended_bytes(&self) -> u64 {
-        self.appended_bytes
+    pub(crate) fn gauges(&self) -> &Arc<LogGauges> {
+        &self.gauges
     }
 
-    pub(crate) fn prepared_bytes(&self) -> u64 {
-        self.prepared_bytes
+    pub(super) fn note_appended(&self, bytes: u64) {
+        self.gauges.appended.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Shows how much stands ready.
+    pub(super) fn show_pool(&self) {
+        self.gauges.pool.store(self.pool.len() as u64, Ordering::Relaxed);
+        self.gauges.spares.store(self.spares.len() as u64, Ordering::Relaxed);
     }
 
     /// Every segment that has a file: (number, generation, place in the log).
@@ -262,6 +268,7 @@ impl Appender {
             let left = self.position.segment;
             (self.position, self.prepared, self.reserved) = saved;
             (self.pool, self.vacant, self.fresh) = coming;
+            self.show_pool();
             if left != self.position.segment {
                 // The tail went on with the log; what it held of the segment before is in the file.
                 self.tail = None;
@@ -396,7 +403,7 @@ impl Appender {
         buffers.extend(data.iter().map(|bytes| IoSlice::new(bytes)));
         self.write_tail(&buffers, self.position.slot)?;
         self.write_or_erase(&buffers, self.position.slot, u64::from(slots) * geometry.page_bytes())?;
-        self.appended_bytes += u64::from(slots) * geometry.page_bytes();
+        self.note_appended(u64::from(slots) * geometry.page_bytes());
         self.position.slot += slots;
         self.prepared = self.prepared.max(self.position.slot);
         self.position.digest = digest;
@@ -480,7 +487,7 @@ impl Appender {
             let zeros = vec![0; usize::try_from(len).expect("about a MiB")];
             self.write_file(&[IoSlice::new(&zeros)], geometry.offset(from), len)?;
             self.prepared = until;
-            self.prepared_bytes += len;
+            self.gauges.prepared.fetch_add(len, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -78,7 +78,16 @@ impl Segments {
         *backing = Backing::default();
         let file = create_anew(self.storage(), &file_name(segment.number), self.geometry().segment_bytes())?;
         *backing = Backing { file: Some(file), is_written: true, ..Backing::default() };
+        self.note_file(segment, None);
         Ok(())
+    }
+
+    /// Takes note of the file that a segment has, for those who count.
+    pub(crate) fn note_file(&self, segment: &Segment, packed: Option<&PackedRecord>) {
+        let len = packed
+            .map_or(self.geometry().segment_bytes(), |record| self.geometry().offset(record.file_slots));
+        segment.file_bytes.store(len, Ordering::Relaxed);
+        segment.is_packed.store(packed.is_some(), Ordering::Relaxed);
     }
 
     /// Makes a file that nobody needs any more the file of a segment that has none.
@@ -91,6 +100,7 @@ impl Segments {
         }
         let file = storage.open(&name).map_err(|error| Error::io("open", storage.path(&name), error))?;
         *backing = Backing { file: Some(file), is_written: true, ..Backing::default() };
+        self.note_file(segment, None);
         Ok(())
     }
 
@@ -103,6 +113,7 @@ impl Segments {
     pub(crate) fn set_packed(&self, record: &PackedRecord) {
         if let Some(segment) = self.get(record.number) {
             segment.backing.lock().packed = Some((record.rewrite, record.file_slots));
+            self.note_file(segment, Some(record));
         }
     }
 
@@ -113,6 +124,7 @@ impl Segments {
         let packed = Some((record.rewrite, record.file_slots));
         let before =
             std::mem::replace(&mut *segment.backing.lock(), Backing { packed, ..Backing::default() });
+        self.note_file(segment, Some(record));
         self.replace(record.number, None);
         before.readers
     }
@@ -120,6 +132,8 @@ impl Segments {
     /// Forgets the file of a segment that nobody can reach; the same number may get a fresh one.
     pub(crate) fn forget_file(&self, segment: &Segment) {
         *segment.backing.lock() = Backing::default();
+        segment.file_bytes.store(0, Ordering::Relaxed);
+        segment.is_packed.store(false, Ordering::Relaxed);
         self.replace(segment.number, None);
     }
 

@@ -131,7 +131,7 @@ impl Appender {
     }
 
     fn count_group(&mut self, closed: &Closed) {
-        self.appended_bytes += closed.len as u64;
+        self.note_appended(closed.len as u64);
         self.prepared = self.prepared.max(closed.end);
         self.position.digest = closed.digest;
     }

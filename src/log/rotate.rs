@@ -51,6 +51,20 @@ impl Appender {
         let dead: Vec<u32> =
             self.settled(log_start).filter(|number| self.is_dead(*number)).filter(is_whole).collect();
         self.pool.extend(dead);
+        self.show_pool();
+    }
+
+    /// Keeps a file that nobody needs for the log to go on in.
+    pub(crate) fn keep_spare(&mut self, name: String) {
+        self.spares.push(name);
+        self.show_pool();
+    }
+
+    /// Gives the spare files up.
+    pub(crate) fn take_spares(&mut self) -> Vec<String> {
+        let spares = std::mem::take(&mut self.spares);
+        self.show_pool();
+        spares
     }
 
     /// Gives up the dead segments that aren't worth keeping: packed ones, and whole ones beyond `pool_max`. The next
@@ -62,6 +76,7 @@ impl Appender {
         let kept = pool_max.saturating_sub(self.spares.len());
         gone.extend(self.pool.drain(..self.pool.len().saturating_sub(kept)));
         self.files.retain(|number, _| !gone.contains(number));
+        self.show_pool();
         gone
     }
 
@@ -151,7 +166,8 @@ impl Appender {
         self.tail = None;
         self.segments.read_from_file(left);
         self.write_or_erase(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
-        self.appended_bytes += geometry.page_bytes();
+        self.note_appended(geometry.page_bytes());
+        self.show_pool();
         self.position.slot = 1;
         self.files.insert(number, (generation, sequence));
         sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;

@@ -21,7 +21,7 @@ use crate::format::checksum::PageChecksum;
 use crate::format::{Flaw, node as node_format};
 use crate::id::{Location, PageId, StoreId};
 use crate::storage::{Mapping, Storage};
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, Swap, Swapped};
 use crate::table::node::{Entry, NodeAddress};
 use crate::table::slab::{NodeImage, NodeSource};
@@ -38,6 +38,9 @@ pub(crate) struct Segment {
     pub(super) backing: Mutex<Backing>,
     /// Bytes of pages and nodes that are not freed yet, dead ones that an old version still sees included.
     pub(crate) allocated: AtomicU64,
+    /// The length of its file, 0 while it has none; and whether that is a packed one. For those who count.
+    pub(super) file_bytes: AtomicU64,
+    pub(super) is_packed: AtomicBool,
     /// Bytes of pages and nodes that the tip reaches. Written under the commit lock.
     pub(crate) tip_live: AtomicU64,
 }
@@ -157,6 +160,8 @@ impl Segments {
                 generation: AtomicU32::new(generation),
                 backing: Mutex::new(Backing::default()),
                 allocated: AtomicU64::new(0),
+                file_bytes: AtomicU64::new(0),
+                is_packed: AtomicBool::new(false),
                 tip_live: AtomicU64::new(0),
             })
         })
@@ -167,6 +172,24 @@ impl Segments {
         match self.get(number) {
             Some(segment) => self.storage.path(&self.file_of(segment).0),
             None => self.storage.path(&file_name(number)),
+        }
+    }
+
+    /// Adds up what segments hold, without a lock.
+    pub(crate) fn fill(&self, stats: &mut crate::stats::Stats) {
+        for chunk in self.chunks.iter().filter_map(OnceLock::get) {
+            for segment in chunk.iter().filter_map(OnceLock::get) {
+                let file_bytes = segment.file_bytes.load(Ordering::Relaxed);
+                if file_bytes > 0 {
+                    stats.segments += 1;
+                    stats.disk_bytes += file_bytes;
+                    stats.packed_segments += u64::from(segment.is_packed.load(Ordering::Relaxed));
+                    let live = segment.tip_live.load(Ordering::Relaxed);
+                    stats.live_bytes = stats.live_bytes.saturating_add(live);
+                    let allocated = segment.allocated.load(Ordering::Relaxed);
+                    stats.allocated_bytes = stats.allocated_bytes.saturating_add(allocated);
+                }
+            }
         }
     }
 

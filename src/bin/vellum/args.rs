@@ -122,6 +122,14 @@ pub(crate) enum Command {
     /// Locks a store while it runs.
     #[command(verbatim_doc_comment, after_help = "Example:\n  vellum verify shop || echo restore it")]
     Verify(Verify),
+    /// Give back disk space that nobody needs
+    ///
+    /// Segment files that are a fifth empty or more are rewritten without what no version sees, dead ones are removed. A
+    /// store in use does this by itself as it goes; call it when much was deleted and the space should come back now.
+    ///
+    /// Locks the store while it runs. A kill (Ctrl-C) does no harm.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum compact shop")]
+    Compact(Dir),
     /// Print a store's numbers: sizes, segments, counters
     ///
     /// Counters begin at zero when the store is opened, so here they tell what opening did. Locks the store while it runs.

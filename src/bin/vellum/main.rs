@@ -37,6 +37,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Init(args) => store::init(args, show),
         Command::Info(args) => store::info(args, show),
         Command::Stat(args) => store::stat(args, show),
+        Command::Compact(args) => store::compact(args, show),
         Command::Ls(args) => store::ls(args, show),
         Command::Load(args) => load::load(args, show),
         Command::Cat(args) => cat::cat(args, show),

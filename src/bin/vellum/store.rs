@@ -1,6 +1,6 @@
 //! `init`, `info`, `stat`, `ls`: making a store, and telling what it is.
 
-use vellum::{Options, Recovery, Snapshot, Store};
+use vellum::{Budget, Histogram, Options, Recovery, Snapshot, Store};
 
 use crate::args::{Dir, Init, Show};
 use crate::error::Failure;
@@ -31,6 +31,21 @@ pub(crate) fn info(args: &Dir, show: Show) -> Result<(), Failure> {
     report.print(show)
 }
 
+pub(crate) fn compact(args: &Dir, show: Show) -> Result<(), Failure> {
+    let store = open_to_read(&args.dir)?;
+    let before = store.stats().disk_bytes;
+    let done = store.maintain(Budget::unlimited())?;
+    let after = store.stats().disk_bytes;
+    store.close()?;
+    Report::new()
+        .bytes("bytes_before", before)
+        .bytes("bytes_after", after)
+        .count("segments_packed", done.segments_packed)
+        .bytes("bytes_copied", done.bytes_copied)
+        .count("files_removed", done.files_removed)
+        .print(show)
+}
+
 pub(crate) fn ls(args: &Dir, show: Show) -> Result<(), Failure> {
     let store = open_to_read(&args.dir)?;
     let versions = vec![about(Report::new(), &store.snapshot())];
@@ -52,24 +67,41 @@ pub(crate) fn stat(args: &Dir, show: Show) -> Result<(), Failure> {
         .count("segments", stats.segments)
         .bytes("segment_bytes", stats.segment_bytes)
         .count("free_segments", stats.free_segments)
+        .count("packed_segments", stats.packed_segments)
+        .bytes("disk_bytes", stats.disk_bytes)
         .bytes("live_bytes", stats.live_bytes)
         .bytes("allocated_bytes", stats.allocated_bytes)
         .count("pins", stats.pins)
         .count("batches", stats.batches)
         .count("transactions", stats.transactions)
         .count("transactions_refused", stats.transactions_refused)
+        .count("conflicts", stats.conflicts)
+        .with("group_sizes", Field::Group(histogram(&stats.group_sizes)))
         .count("pages_written", stats.pages_written)
         .bytes("appended_bytes", stats.appended_bytes)
         .bytes("prepared_bytes", stats.prepared_bytes)
+        .bytes("packed_bytes", stats.packed_bytes)
         .count("syncs", stats.syncs)
         .with("sync_nanos", Field::Nanos(stats.sync_nanos))
+        .with("sync_micros", Field::Group(histogram(&stats.sync_micros)))
         .count("checkpoints", stats.checkpoints)
+        .with("checkpoint_micros", Field::Group(histogram(&stats.checkpoint_micros)))
+        .count("checkpoint_age_ms", stats.checkpoint_age_ms)
+        .count("maintenance_failures", stats.maintenance_failures)
         .bytes("log_bytes", stats.log_bytes)
         .bytes("table_memory_bytes", stats.table_memory_bytes)
         .bytes("limbo_bytes", stats.limbo_bytes)
         .bytes("verified_bytes", stats.verified_bytes)
         .with("recovery", Field::Group(recovery(stats.recovery)))
         .print(show)
+}
+
+fn histogram(histogram: &Histogram) -> Report {
+    Report::new()
+        .count("count", histogram.count())
+        .count("mean", histogram.mean())
+        .count("p50", histogram.percentile(50))
+        .count("p99", histogram.percentile(99))
 }
 
 fn identity(store: &Store) -> Report {

@@ -1,0 +1,196 @@
+//! Goal: `stats` tells the truth, and tells it at once, whatever commits are held up by.
+//!
+//! Method: a random workload whose sums the test keeps itself; and a storage whose syncs wait until the test lets them go.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
+
+mod common;
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use common::{Random, contents, seed, small};
+use vellum::storage::{Mapping, MemoryStorage, Storage, StorageFile};
+use vellum::{Budget, Durability, Error, PageId, Store};
+
+#[test]
+fn the_numbers_are_those_of_the_workload() {
+    let mut random = Random(seed("stats"));
+    let store = Store::in_memory(small()).unwrap();
+    let mut txn = store.begin().unwrap();
+    txn.truncate(200).unwrap();
+    txn.commit().unwrap();
+    let (mut transactions, mut pages, mut conflicts, mut syncs) = (1, 0, 0, 1);
+    for tag in 0..500 {
+        let mut txn = store.begin().unwrap();
+        let mut rival = store.begin().unwrap();
+        let id = random.below(200);
+        txn.write(PageId(id), &contents(id, tag)).unwrap();
+        rival.write(PageId(id), &contents(id, tag + 1)).unwrap();
+        let durability = if random.below(4) == 0 { Durability::Sync } else { Durability::Buffered };
+        txn.commit_with(durability).unwrap();
+        (transactions, pages) = (transactions + 1, pages + 1);
+        syncs += u64::from(durability == Durability::Sync);
+        if random.below(3) == 0 {
+            assert!(matches!(rival.commit(), Err(Error::Conflict { .. })));
+            conflicts += 1;
+        }
+        if random.below(100) == 0 {
+            store.maintain(Budget::unlimited()).unwrap();
+        }
+    }
+    let stats = store.stats();
+    assert_eq!((stats.transactions, stats.pages_written), (transactions, pages));
+    assert_eq!((stats.conflicts, stats.transactions_refused), (conflicts, conflicts));
+    assert_eq!((stats.syncs, stats.sync_micros.count()), (syncs, syncs));
+    assert_eq!((stats.group_sizes.sum, stats.group_sizes.count()), (transactions, stats.batches));
+    assert_eq!(stats.checkpoint_micros.count(), stats.checkpoints);
+    assert!(stats.write_amplification() > 1.0, "{stats:?}");
+    assert_eq!(stats.retained_bytes(), stats.allocated_bytes - stats.live_bytes);
+    assert!(stats.allocated_bytes <= stats.disk_bytes, "{stats:?}");
+    store.audit().unwrap();
+}
+
+/// Says whether syncs may go on, and how many wait.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<(bool, u32)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        while state.0 {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
+    fn shut(&self, is_shut: bool) {
+        *self.state.lock().unwrap() = (is_shut, 0);
+        self.changed.notify_all();
+    }
+
+    fn await_waiting(&self) {
+        let mut state = self.state.lock().unwrap();
+        while state.1 == 0 {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+}
+
+/// A memory storage whose syncs pass a gate.
+#[derive(Debug)]
+struct Gated {
+    inner: MemoryStorage,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug)]
+struct GatedFile {
+    inner: Arc<dyn StorageFile>,
+    gate: Arc<Gate>,
+}
+
+impl Gated {
+    fn file(&self, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        Arc::new(GatedFile { inner, gate: self.gate.clone() })
+    }
+}
+
+impl Storage for Gated {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.inner.open(name).map(|file| self.file(file))
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
+        self.inner.create(name, len).map(|file| self.file(file))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.inner.list()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.inner.sync_dir()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.inner.path(name)
+    }
+}
+
+impl StorageFile for GatedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.reserve(offset, len)
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.inner.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.inner.write_all_at(bufs, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.gate.pass();
+        self.inner.sync()
+    }
+
+    fn map(&self, len: usize) -> io::Result<Mapping> {
+        self.inner.map(len)
+    }
+}
+
+#[test]
+fn a_commit_that_hangs_in_a_sync_holds_up_neither_stats_nor_readers() {
+    let gate = Arc::new(Gate::default());
+    let storage = Gated { inner: MemoryStorage::new(), gate: gate.clone() };
+    let store = Store::open_on(Arc::new(storage), small()).unwrap();
+    let commit = |tag| {
+        let mut txn = store.begin().unwrap();
+        txn.truncate(8).unwrap();
+        txn.write(PageId(3), &contents(3, tag)).unwrap();
+        txn.commit().unwrap()
+    };
+    let first = commit(1);
+    gate.shut(true);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| commit(2));
+        gate.await_waiting();
+        // The commit lock is held now, and stays so. What follows must not need it.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let reader = &store;
+        scope.spawn(move || {
+            let stats = reader.stats();
+            let snapshot = reader.snapshot();
+            let page = snapshot.view().page(PageId(3)).unwrap().unwrap().to_vec();
+            sender.send((stats.version, stats.transactions, page)).unwrap();
+        });
+        let seen = receiver.recv_timeout(Duration::from_secs(20));
+        gate.shut(false);
+        assert_eq!(seen.expect("stats waits for a lock"), (first, 1, contents(3, 1)));
+        assert_eq!(writer.join().unwrap().get(), first.get() + 1);
+    });
+    assert_eq!(store.stats().transactions, 2);
+}
