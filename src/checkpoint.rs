@@ -12,6 +12,7 @@ use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
 use crate::id::Version;
 use crate::log::append::{AppendFailure, Position};
 use crate::log::checkpoint::NodeRun;
+use crate::pins::PinKind;
 use crate::sync::atomic::Ordering;
 use crate::table::diff;
 use crate::table::edit::Dead;
@@ -94,7 +95,7 @@ impl Core {
         if unless == Some(root.version) {
             return Ok(None);
         }
-        let pin = self.registry.take(root.into());
+        let pin = self.registry.take(root.into(), PinKind::Checkpoint.note());
         let live = |number: u32| self.segments.get(number).map_or(0, |s| s.tip_live.load(Ordering::Relaxed));
         let tip_bytes = log.appender.files().map(|(number, _, _)| (number, live(number))).collect();
         let appended_bytes = self.gauges.appended.load(Ordering::Relaxed);
@@ -157,7 +158,7 @@ impl Core {
         let mut live_bytes = tip_bytes.clone();
         let before = state.roots.last().filter(|before| before.record.version < record.version);
         if let Some(before) = before {
-            for (number, bytes) in self.bytes_only_in(before.root.root(), captured.root.root())? {
+            for (number, bytes) in self.bytes_only_in(before.root.root(), None, captured.root.root())? {
                 add(&mut live_bytes, number, bytes);
             }
         }
@@ -193,10 +194,15 @@ impl Core {
         })
     }
 
-    /// Bytes on disk that `root` reaches and `next` doesn't, by segment.
-    fn bytes_only_in(&self, root: &Root, next: &Root) -> Result<BTreeMap<u32, u64>> {
+    /// Bytes on disk, by segment, that `root` reaches, that `next` doesn't, and that were born after `previous`.
+    pub(crate) fn bytes_only_in(
+        &self,
+        root: &Root,
+        previous: Option<Version>,
+        next: &Root,
+    ) -> Result<BTreeMap<u32, u64>> {
         let mut dead = Vec::new();
-        diff::only_in(&self.slab, root, None, next, &mut dead)?;
+        diff::only_in(&self.slab, root, previous, next, &mut dead)?;
         let mut bytes = BTreeMap::new();
         for item in dead {
             let (number, size) = match item {

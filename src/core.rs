@@ -18,6 +18,7 @@ use crate::log::handover::Handover;
 use crate::log::segment::Segments;
 use crate::maintain::Signal;
 use crate::options::Options;
+use crate::pins::{Labels, PinKind};
 use crate::space::{Leftover, Space};
 use crate::stats::{Counters, LogGauges};
 use crate::sync::Mutex;
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     pub(crate) gauges: Arc<LogGauges>,
     /// Bytes of memory that wait for grace, as the reclaimer's lock was last given back.
     pub(crate) limbo: AtomicU64,
+    pub(crate) labels: Labels,
     /// Bytes copied into packed files since opening.
     pub(crate) packed_bytes: AtomicU64,
     pub(crate) counters: Counters,
@@ -127,7 +129,7 @@ impl Core {
                 }
             };
             // Slots are filled at an older version only here, where nobody scans yet (invariant 6).
-            let pin = registry.take(root.pointer());
+            let pin = registry.take(root.pointer(), PinKind::Checkpoint.note());
             if record.version != newest.version {
                 live.push(root);
             }
@@ -157,6 +159,7 @@ impl Core {
             checkpointed_bytes: AtomicU64::new(0),
             gauges,
             limbo: AtomicU64::new(0),
+            labels: Labels::default(),
             packed_bytes: AtomicU64::new(0),
             counters: Counters::new(),
             signal: Arc::new(Signal::default()),

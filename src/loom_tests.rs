@@ -20,7 +20,7 @@ use crate::sync::{PLANTED, Planted};
 use crate::version::epoch::Epoch;
 use crate::version::grace::Grace;
 use crate::version::published::Published;
-use crate::version::registry::Registry;
+use crate::version::registry::{Note, Registry};
 
 /// What stands for a version's root: its canary is 1 while it lives.
 struct Payload {
@@ -183,9 +183,9 @@ fn a_snapshot_beside_a_commit(bug: Bug) -> impl Fn() + Sync + Send + 'static {
                 let payload = NonNull::from(core.published.load(&guard));
                 let slot = if bug == Bug::RegisterAfterUnpin {
                     drop(guard);
-                    core.registry.take(payload)
+                    core.registry.take(payload, Note::new(0, 0))
                 } else {
-                    let slot = core.registry.take(payload);
+                    let slot = core.registry.take(payload, Note::new(0, 0));
                     drop(guard);
                     slot
                 };
@@ -227,7 +227,7 @@ fn a_clone_keeps_the_pin_until_the_last_is_dropped() {
         let registry = Arc::new(Registry::new());
         let mut payload = Payload::new();
         let pointer = NonNull::from(&mut *payload);
-        let slot = registry.take(pointer);
+        let slot = registry.take(pointer, Note::new(0, 0));
         registry.retain(slot);
         let other = {
             let registry = registry.clone();
@@ -249,7 +249,7 @@ fn slots_are_never_shared() {
         let take_and_release = |registry: &Registry<Payload>| {
             let mut payload = Payload::new();
             let pointer = NonNull::from(&mut *payload);
-            let slots = [registry.take(pointer), registry.take(pointer)];
+            let slots = [registry.take(pointer, Note::new(0, 0)), registry.take(pointer, Note::new(0, 0))];
             assert_ne!(slots[0], slots[1]);
             for slot in slots {
                 assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
@@ -263,7 +263,7 @@ fn slots_are_never_shared() {
             loom::thread::spawn(move || {
                 let mut payload = Payload::new();
                 let pointer = NonNull::from(&mut *payload);
-                let slot = registry.take(pointer);
+                let slot = registry.take(pointer, Note::new(0, 0));
                 assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
                 registry.release(slot);
             })
@@ -271,7 +271,7 @@ fn slots_are_never_shared() {
         let mut payload = Payload::new();
         let pointer = NonNull::from(&mut *payload);
         for _ in 0..2 {
-            let slot = registry.take(pointer);
+            let slot = registry.take(pointer, Note::new(0, 0));
             assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
             registry.release(slot);
         }

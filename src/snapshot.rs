@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::{Fingerprint, PageId, Version};
 use crate::log::segment::{SegmentTable, Segments};
+use crate::pins::PinKind;
 use crate::sync::Swapped;
 use crate::table::diff::for_each_difference;
 use crate::table::lookup::{lookup, quick_lookup};
@@ -46,18 +47,28 @@ pub struct Snapshot {
     core: Arc<Core>,
     root: HeldRoot,
     slot: SlotId,
+    /// Who holds it, if that was said: see [`Labels`](crate::pins::Labels).
+    label: Option<Arc<str>>,
 }
 
 impl Snapshot {
     /// Pins the current version.
     #[inline]
-    pub(crate) fn current(core: &Arc<Core>) -> Snapshot {
+    pub(crate) fn current(core: &Arc<Core>, kind: PinKind) -> Snapshot {
         let guard = core.epoch.pin();
         let root = HeldRoot::new(core.published.load(&guard).into());
         // The guard is held from before the load until the slot is filled (invariant 6).
-        let slot = core.registry.take(root.pointer());
+        let slot = core.registry.take(root.pointer(), kind.note());
         drop(guard);
-        Snapshot { core: core.clone(), root, slot }
+        Snapshot { core: core.clone(), root, slot, label: None }
+    }
+
+    /// Says who holds it.
+    pub(crate) fn labelled(mut self, label: &str) -> Snapshot {
+        let label: Arc<str> = label.into();
+        self.core.labels.add(self.slot, &label);
+        self.label = Some(label);
+        self
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -162,7 +173,7 @@ impl Clone for Snapshot {
     fn clone(&self) -> Self {
         // The clone shares the slot: a pin never moves between slots (invariant 6).
         self.core.registry.retain(self.slot);
-        Snapshot { core: self.core.clone(), root: self.root, slot: self.slot }
+        Snapshot { core: self.core.clone(), root: self.root, slot: self.slot, label: self.label.clone() }
     }
 }
 

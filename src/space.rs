@@ -27,6 +27,7 @@ use crate::format::control::PackedRecord;
 use crate::format::node::disk_size;
 use crate::format::packed::{SlotSet, header_slots};
 use crate::id::Version;
+use crate::pins::PinKind;
 use crate::sync::atomic::Ordering;
 use crate::table::diff;
 use crate::table::edit::Dead;
@@ -133,15 +134,45 @@ impl Space {
     }
 }
 
-/// Registry slots held by one more count.
-struct Held<'a> {
+/// Registry slots, held by one more count while they are looked at, and one of its own.
+pub(crate) struct Held<'a> {
     core: &'a Core,
-    slots: Vec<SlotId>,
+    own: Option<SlotId>,
+    others: Vec<SlotId>,
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn new(core: &'a Core) -> Held<'a> {
+        Held { core, own: None, others: Vec::new() }
+    }
+
+    /// Pins the current version.
+    pub(crate) fn hold_current(&mut self) -> HeldRoot {
+        let guard = self.core.epoch.pin();
+        let newest = HeldRoot::new(self.core.published.load(&guard).into());
+        // Taken inside the guard (invariant 6).
+        let slot = self.core.registry.take(newest.pointer(), PinKind::Maintenance.note());
+        debug_assert!(self.own.is_none());
+        self.own = Some(slot);
+        newest
+    }
+
+    /// Holds every pin that there is.
+    pub(crate) fn hold_live(&mut self, mut visit: impl FnMut(SlotId, HeldRoot)) {
+        self.core.registry.retain_live(|slot, root| {
+            self.others.push(slot);
+            visit(slot, HeldRoot::new(root));
+        });
+    }
+
+    pub(crate) fn is_own(&self, slot: SlotId) -> bool {
+        self.own == Some(slot)
+    }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        for slot in &self.slots {
+        for slot in self.own.iter().chain(&self.others) {
             self.core.registry.release(*slot);
         }
     }
@@ -347,19 +378,14 @@ impl Core {
         let slots = self.segments.geometry().segment_slots();
         let mut kept: HashMap<u32, SlotSet> =
             chosen.iter().map(|number| (*number, SlotSet::new(slots))).collect();
-        let mut held = Held { core: self, slots: Vec::new() };
-        let guard = self.epoch.pin();
-        let newest = HeldRoot::new(self.published.load(&guard).into());
-        held.slots.push(self.registry.take(newest.pointer()));
-        let ticket = self.grace.issue(&guard);
-        drop(guard);
+        let mut held = Held::new(self);
+        let newest = held.hold_current();
+        let ticket = self.grace.issue(&self.epoch.pin());
         if !self.await_grace(ticket) {
             return Ok(None);
         }
         let mut live: BTreeMap<Version, HeldRoot> = BTreeMap::new();
-        self.registry.retain_live(|slot, root| {
-            held.slots.push(slot);
-            let root = HeldRoot::new(root);
+        held.hold_live(|_, root| {
             live.insert(root.root().version, root);
         });
         let last = newest.root().version;

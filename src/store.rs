@@ -9,6 +9,7 @@ use crate::id::{StoreId, Version};
 use crate::maintain::Maintainer;
 use crate::open;
 use crate::options::{Isolation, Options};
+use crate::pins::PinKind;
 use crate::snapshot::{Snapshot, View};
 use crate::space::{Budget, Maintenance};
 use crate::stats::{Recovery, Stats};
@@ -112,13 +113,14 @@ impl Store {
     /// As [`Store::begin`].
     pub fn begin_with(&self, isolation: Isolation) -> Result<WriteTxn> {
         self.core().check_poison()?;
-        Ok(WriteTxn::new(self.snapshot(), isolation))
+        let snapshot = Snapshot::current(self.core(), PinKind::Transaction);
+        Ok(WriteTxn::new(snapshot, isolation))
     }
 
     /// Pins the current version. Never fails, never blocks.
     #[inline]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::current(self.core())
+        Snapshot::current(self.core(), PinKind::Snapshot)
     }
 
     /// A short-lived window on the current version, without a snapshot: the cheapest read there is.

@@ -32,8 +32,32 @@ pub(crate) struct SlotId(u32);
 
 struct Slot<T> {
     payload: AtomicPtr<T>,
+    /// What the holder wants told of it: [`Note`].
+    note: AtomicU64,
     refs: AtomicU32,
     next: AtomicU32,
+}
+
+/// Who fills a slot, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Note(u64);
+
+impl Note {
+    const MILLIS_BITS: u32 = 56;
+
+    /// `kind` is a number of the caller's.
+    #[inline]
+    pub(crate) fn new(kind: u8, at_ms: u64) -> Note {
+        Note((u64::from(kind) << Self::MILLIS_BITS) | (at_ms & ((1 << Self::MILLIS_BITS) - 1)))
+    }
+
+    pub(crate) fn kind(self) -> u8 {
+        u8::try_from(self.0 >> Self::MILLIS_BITS).unwrap_or(u8::MAX)
+    }
+
+    pub(crate) fn at_ms(self) -> u64 {
+        self.0 & ((1 << Self::MILLIS_BITS) - 1)
+    }
 }
 
 /// See the head of this file.
@@ -73,7 +97,7 @@ impl<T> Registry<T> {
 
     /// Pins `payload`. The caller holds a guard from before it loaded the payload until this returns.
     #[inline]
-    pub(crate) fn take(&self, payload: NonNull<T>) -> SlotId {
+    pub(crate) fn take(&self, payload: NonNull<T>, note: Note) -> SlotId {
         let index = loop {
             if let Some(index) = self.pop() {
                 break index;
@@ -83,6 +107,7 @@ impl<T> Registry<T> {
         let slot = self.slot(index);
         // Release, so that whoever counts itself in (`retain_live`) doesn't see what the slot held before.
         slot.refs.store(1, Ordering::Release);
+        slot.note.store(note.0, Ordering::Relaxed);
         slot.payload.store(payload.as_ptr(), Ordering::Release);
         self.live.fetch_add(1, Ordering::Relaxed);
         SlotId(index)
@@ -148,6 +173,11 @@ impl<T> Registry<T> {
         }
     }
 
+    /// What was said of a slot that the caller holds.
+    pub(crate) fn note(&self, id: SlotId) -> Note {
+        Note(self.slot(id.0).note.load(Ordering::Relaxed))
+    }
+
     /// About how many slots are occupied.
     pub(crate) fn live(&self) -> usize {
         usize::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
@@ -195,6 +225,7 @@ impl<T> Registry<T> {
             is_mine = true;
             let slot = |next| Slot {
                 payload: AtomicPtr::new(std::ptr::null_mut()),
+                note: AtomicU64::new(0),
                 refs: AtomicU32::new(0),
                 next: AtomicU32::new(next),
             };
@@ -236,8 +267,10 @@ mod tests {
     fn a_scan_sees_every_pin_and_no_other() {
         let registry = Registry::new();
         let mut values: Vec<Box<u64>> = (0..1000).map(Box::new).collect();
-        let slots: Vec<SlotId> =
-            values.iter_mut().map(|value| registry.take(NonNull::from(&mut **value))).collect();
+        let slots: Vec<SlotId> = values
+            .iter_mut()
+            .map(|value| registry.take(NonNull::from(&mut **value), Note::new(0, 0)))
+            .collect();
         let count = || {
             let mut count = 0;
             registry.scan(|_| count += 1);
@@ -262,7 +295,8 @@ mod tests {
                     let mut value = Box::new(thread);
                     let pointer = NonNull::from(&mut *value);
                     for _ in 0..20_000 {
-                        let slots: Vec<SlotId> = (0..3).map(|_| registry.take(pointer)).collect();
+                        let slots: Vec<SlotId> =
+                            (0..3).map(|_| registry.take(pointer, Note::new(0, 0))).collect();
                         assert!(slots.iter().all(|slot| registry.payload(*slot) == Some(pointer)));
                         for slot in slots {
                             assert!(registry.release(slot));
