@@ -104,9 +104,24 @@ pub(crate) fn held(ground: &Ground, report: &mut Report) -> Result {
         retained,
         Target::AtMost(most),
     );
-    drop(many);
-    store.maintain(Budget::unlimited())?;
+    let before = store.stats().allocated_bytes;
+    let mut said = 0;
+    while let Some(one) = many.pop() {
+        let version = one.version();
+        let pins = store.pins()?;
+        said +=
+            pins.iter().filter(|pin| pin.version == version).map(|pin| pin.retained_bytes).max().unwrap_or(0);
+        drop(one);
+        store.maintain(Budget::unlimited())?;
+    }
     let stats = store.stats();
+    let off = mib(said.abs_diff(before - stats.allocated_bytes))?;
+    report.figure(
+        "  bytes said to come back, one after the other, less those that did",
+        "MiB",
+        off,
+        Target::AtMost(0.0),
+    );
     let left = mib(stats.allocated_bytes - stats.live_bytes)?;
     report.figure("  after they were dropped", "MiB", left, Target::AtMost(0.5));
     report.figure("  directory then", "MiB", directory(&path)?, Target::None);
