@@ -87,7 +87,7 @@ pub use audit::Audit;
 pub use error::{Error, Result};
 pub use histogram::Histogram;
 pub use id::{Fingerprint, PageId, StoreId, Version};
-pub use options::{Durability, Isolation, Options, Verify};
+pub use options::{Durability, Isolation, Options, ReadMode, Verify};
 pub use pins::{Pin, PinKind};
 pub use progress::{Observer, Progress};
 pub use snapshot::{Snapshot, View};

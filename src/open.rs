@@ -15,6 +15,7 @@ use crate::format::segment::SegmentHeader;
 use crate::id::{Fingerprint, StoreId, Version};
 use crate::log::append::Appender;
 use crate::log::backing::disk_error;
+use crate::log::cached::PageCache;
 use crate::log::catalog::{CatalogSlots, NAMES};
 use crate::log::packed::{packed_name, packed_number_of};
 use crate::log::recover::{Tail, read_tail};
@@ -215,7 +216,13 @@ fn recover(
     catalog: Catalog,
 ) -> Result<(Core, Recovery)> {
     let geometry = crate::log::geometry::Geometry::new(catalog.page_size, catalog.segment_slots);
-    let segments = Arc::new(Segments::new(storage, catalog.store_id, geometry, options.verifies_always()));
+    let segments = Arc::new(Segments::new(
+        storage,
+        catalog.store_id,
+        geometry,
+        options.verifies_always(),
+        options.cache_max().map(|bytes| PageCache::new(bytes, geometry.page_size())),
+    ));
     let mut files = BTreeMap::new();
     let limit = geometry.segment_limit();
     if let Some(record) = catalog.segments.iter().find(|record| record.number >= limit) {

@@ -36,6 +36,21 @@ pub enum Verify {
     EveryRead,
 }
 
+/// How pages are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReadMode {
+    /// From a memory mapping of the files, in place: the fastest, and the system decides what stays in memory, within its
+    /// page cache. If the medium fails under a mapped page, the process gets SIGBUS, and so it does if another process
+    /// shortens a file: no store that maps its files can turn that into an error.
+    #[default]
+    Mapped,
+    /// By read calls, into a cache of [`Options::cache_bytes`]: no file is ever mapped into the process, a failing medium is
+    /// [`Error::Io`] to whoever asked, and the next read is tried anew. A page is verified whenever it enters the cache. A
+    /// read costs a copy and some 200 ns more where the page is cached, a system call where it isn't; pages that a view has
+    /// handed out stay in memory until the view is dropped, beside the cache. One file is open for each segment in use.
+    Buffered,
+}
+
 /// How to open a store. Every value has a default that serves most.
 ///
 /// ```
@@ -56,6 +71,8 @@ pub struct Options {
     transaction_memory: u64,
     checkpoint_bytes: u64,
     background: bool,
+    read_mode: ReadMode,
+    cache_bytes: u64,
     pool_segments: u32,
     waste_percent: u32,
     pack_rate: Option<u64>,
@@ -73,6 +90,8 @@ impl Default for Options {
             transaction_memory: 1 << 30,
             checkpoint_bytes: 64 << 20,
             background: true,
+            read_mode: ReadMode::Mapped,
+            cache_bytes: 64 << 20,
             pool_segments: 4,
             waste_percent: 25,
             pack_rate: None,
@@ -125,6 +144,20 @@ impl Options {
     #[must_use]
     pub fn verify(mut self, verify: Verify) -> Options {
         self.verify = verify;
+        self
+    }
+
+    /// How pages are read. Default [`ReadMode::Mapped`].
+    #[must_use]
+    pub fn read_mode(mut self, mode: ReadMode) -> Options {
+        self.read_mode = mode;
+        self
+    }
+
+    /// Most bytes of memory that cached pages may take under [`ReadMode::Buffered`]. At least 1 MiB. Default 64 MiB.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Options {
+        self.cache_bytes = bytes;
         self
     }
 
@@ -182,6 +215,11 @@ impl Options {
     pub fn pack_rate(mut self, bytes_per_second: u64) -> Options {
         self.pack_rate = Some(bytes_per_second);
         self
+    }
+
+    /// The size of the page cache, if pages are to be read through one.
+    pub(crate) fn cache_max(&self) -> Option<u64> {
+        (self.read_mode == ReadMode::Buffered).then_some(self.cache_bytes)
     }
 
     pub(crate) fn pool_max(&self) -> usize {
@@ -253,6 +291,9 @@ impl Options {
         }
         if self.checkpoint_bytes < 64 << 10 {
             return refuse("checkpoint_bytes", self.checkpoint_bytes, "65536 or more is");
+        }
+        if self.cache_bytes < 1 << 20 {
+            return refuse("cache_bytes", self.cache_bytes, "1048576 or more is");
         }
         if !(5..=1000).contains(&self.waste_percent) {
             return refuse("waste_percent", self.waste_percent.into(), "a value from 5 to 1000 is");

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_epoch::Guard;
+use elsa::FrozenVec;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::{Fingerprint, PageId, Version};
+use crate::log::cached::PageBytes;
 use crate::log::segment::{SegmentTable, Segments};
 use crate::pins::PinKind;
 use crate::sync::Swapped;
@@ -205,6 +207,8 @@ pub struct View<'a> {
     covered: u64,
     /// Taken after the root was published, so it has every segment that the version reaches.
     table: Swapped<SegmentTable>,
+    /// Pages that were handed out and don't lie in a mapping: kept until the view goes.
+    copied: FrozenVec<Arc<[u8]>>,
     _guard: Guard,
 }
 
@@ -222,7 +226,8 @@ impl<'a> View<'a> {
     fn new(core: &'a Core, root: HeldRoot, guard: Guard) -> View<'a> {
         let (height, page_count) = (root.root().height, root.root().page_count);
         let covered = if height == 0 { 0 } else { page_count.min(capacity(height)) };
-        View { core, segments: &core.segments, root, covered, table: core.segments.table(), _guard: guard }
+        let (segments, table, copied) = (&*core.segments, core.segments.table(), FrozenVec::new());
+        View { core, segments, root, covered, table, copied, _guard: guard }
     }
 
     fn root(&self) -> &Root {
@@ -273,7 +278,11 @@ impl<'a> View<'a> {
             return Err(Error::PageOutOfRange { page: id, page_count: root.page_count });
         }
         let entry = lookup(&self.core.slab, root, id)?;
-        self.segments.page(&self.table, id, entry)
+        Ok(match self.segments.page(&self.table, id, entry)? {
+            Some(PageBytes::InPlace(bytes)) => Some(bytes),
+            Some(PageBytes::Copied(bytes)) => Some(self.copied.push_get(bytes)),
+            None => None,
+        })
     }
 }
 

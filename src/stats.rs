@@ -185,6 +185,12 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Bytes of table nodes in memory.
     pub table_memory_bytes: u64,
+    /// Bytes of pages in the cache of [`ReadMode::Buffered`](crate::ReadMode::Buffered).
+    pub cache_bytes: u64,
+    /// Reads that found their page there.
+    pub cache_hits: u64,
+    /// Reads that didn't.
+    pub cache_misses: u64,
     /// Bytes of memory that wait for open views.
     pub limbo_bytes: u64,
     /// Bytes of pages whose checksums were computed on reading.

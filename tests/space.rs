@@ -275,5 +275,5 @@ fn what_can_not_be_kept_small_is_refused() {
     let refused =
         |options: Options| matches!(Store::in_memory(options), Err(vellum::Error::InvalidOption { .. }));
     assert!(refused(small().waste_percent(4)) && refused(small().waste_percent(1001)));
-    assert!(refused(small().pack_rate(1)));
+    assert!(refused(small().pack_rate(1)) && refused(small().cache_bytes(4096)));
 }

@@ -6,6 +6,7 @@ use super::packed::{Packed, packed_name};
 use super::segment::{Loaded, Mapped, Segment, Segments, file_name, usize_of};
 use crate::error::{Error, Result};
 use crate::format::control::PackedRecord;
+use crate::format::packed::Ranks;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::storage::{Storage, StorageFile};
 use crate::sync::atomic::Ordering;
@@ -23,6 +24,8 @@ pub(super) struct Backing {
     /// One count for each mapping of a whole file, beside this one: while there are others the file's bytes must stay, even
     /// when it is no longer the segment's.
     readers: Arc<()>,
+    /// Set when the file's header was checked: where the slots lie, if it is a packed one.
+    checked: Option<Arc<Option<Ranks>>>,
 }
 
 /// A segment's file at one moment.
@@ -31,6 +34,14 @@ pub(super) struct Opened {
     /// If it is a packed one.
     pub(super) record: Option<PackedRecord>,
     reader: Arc<()>,
+    checked: Option<Arc<Option<Ranks>>>,
+}
+
+impl Opened {
+    /// Where the slots lie, if the file is a packed one whose header was checked.
+    pub(super) fn ranks(&self) -> Option<&Ranks> {
+        self.checked.as_ref()?.as_ref().as_ref()
+    }
 }
 
 impl Backing {
@@ -49,8 +60,9 @@ impl Segments {
     pub(super) fn open(&self, segment: &Segment) -> Result<Opened> {
         let mut backing = segment.backing.lock();
         let (record, reader) = (backing.record(segment.number), backing.readers.clone());
+        let checked = backing.checked.clone();
         if let Some(file) = &backing.file {
-            return Ok(Opened { file: file.clone(), record, reader });
+            return Ok(Opened { file: file.clone(), record, reader, checked });
         }
         let (name, expected) = match backing.packed {
             Some((rewrite, slots)) => (packed_name(segment.number, rewrite), self.geometry().offset(slots)),
@@ -68,7 +80,30 @@ impl Segments {
             return Err(Error::corrupt(self.storage().path(&name), len, expected, format!("{len} bytes")));
         }
         backing.file = Some(file.clone());
-        Ok(Opened { file, record, reader })
+        Ok(Opened { file, record, reader, checked })
+    }
+
+    /// The same, with the header checked once.
+    pub(super) fn open_checked(&self, segment: &Segment) -> Result<Opened> {
+        let mut opened = self.open(segment)?;
+        if opened.checked.is_none() {
+            let ranks = match &opened.record {
+                Some(record) => Some(self.ranks_in(&*opened.file, segment, record)?),
+                None => {
+                    let header = self.header_in(&*opened.file, segment)?;
+                    self.check_generation(segment, header.generation)?;
+                    None
+                }
+            };
+            let checked = Arc::new(ranks);
+            opened.checked = Some(checked.clone());
+            let mut backing = segment.backing.lock();
+            // It may have been packed meanwhile; what was checked is then the file that was opened, and that one only.
+            if Arc::ptr_eq(&backing.readers, &opened.reader) {
+                backing.checked = Some(checked);
+            }
+        }
+        Ok(opened)
     }
 
     /// Creates the file of a segment that has none. One that a crash or a failure left over is removed first:
@@ -206,7 +241,7 @@ impl Segments {
     }
 
     fn map_open(&self, loaded: &Loaded, segment: &Segment) -> Result<()> {
-        let Opened { file, record, reader } = self.open(segment)?;
+        let Opened { file, record, reader, .. } = self.open(segment)?;
         let map = |len: u64| {
             file.map(usize_of(len)).map_err(|error| Error::io("map", self.path(segment.number), error))
         };

@@ -4,6 +4,7 @@
 //! - `segment`: the segments as readers see them;
 //! - `backing`: the file behind each;
 //! - `packed`: sparse segments, rewritten without what nobody needs;
+//! - `cached`: reading them without a mapping;
 //! - `append`: records and pages at the log's end;
 //! - `gather`: its open group of small batches;
 //! - `rotate`: its way from segment to segment;
@@ -16,6 +17,7 @@
 
 pub(crate) mod append;
 pub(crate) mod backing;
+pub(crate) mod cached;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 mod gather;

@@ -62,7 +62,7 @@ impl Packed {
 
 /// Where `len` bytes at byte `start` of the segment lie in its packed file. Kept neighbours stay neighbours, so bytes that
 /// span slots lie together if all of these were kept.
-fn place(ranks: &Ranks, geometry: Geometry, start: usize, len: usize) -> Option<usize> {
+pub(super) fn place(ranks: &Ranks, geometry: Geometry, start: usize, len: usize) -> Option<usize> {
     let page = geometry.page_size() as usize;
     let (first, last) = (start / page, start.checked_add(len.max(1))?.checked_sub(1)? / page);
     let place = ranks.place(u32::try_from(first).ok()?)?;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use super::backing::Backing;
+use super::cached::{PageBytes, PageCache};
 use super::geometry::Geometry;
 use super::packed::Packed;
 use crate::error::{Error, Result};
@@ -78,6 +79,8 @@ pub(crate) struct Segments {
     store_id: StoreId,
     geometry: Geometry,
     verify_always: bool,
+    /// There if pages are read without a mapping.
+    cache: Option<PageCache>,
     chunks: [OnceLock<Chunk>; CHUNKS],
     table: Swap<SegmentTable>,
     /// Bytes of pages whose checksums were computed, since opening.
@@ -114,12 +117,14 @@ impl Segments {
         store_id: StoreId,
         geometry: Geometry,
         verify_always: bool,
+        cache: Option<PageCache>,
     ) -> Segments {
         Segments {
             storage,
             store_id,
             geometry,
             verify_always,
+            cache,
             chunks: [const { OnceLock::new() }; CHUNKS],
             table: Swap::new(SegmentTable::default()),
             verified_bytes: AtomicU64::new(0),
@@ -177,6 +182,9 @@ impl Segments {
 
     /// Adds up what segments hold, without a lock.
     pub(crate) fn fill(&self, stats: &mut crate::stats::Stats) {
+        if let Some(cache) = &self.cache {
+            cache.fill(stats);
+        }
         for chunk in self.chunks.iter().filter_map(OnceLock::get) {
             for segment in chunk.iter().filter_map(OnceLock::get) {
                 let file_bytes = segment.file_bytes.load(Ordering::Relaxed);
@@ -287,22 +295,36 @@ impl Segments {
     }
 
     #[cold]
-    fn beyond(&self, number: u32, start: usize) -> Error {
+    pub(super) fn beyond(&self, number: u32, start: usize) -> Error {
         Error::corrupt(self.path(number), start as u64, "a page or node", "the end of the segment")
     }
 
-    /// The page of `id` where `entry` says that it lies. Its checksum is verified unless that was done since opening.
+    /// The page of `id` where `entry` says that it lies. Its checksum is verified unless that was done since opening, or
+    /// since it entered the cache.
     #[inline]
     pub(crate) fn page<'a>(
         &self,
         table: &'a SegmentTable,
         id: PageId,
         entry: Entry,
-    ) -> Result<Option<&'a [u8]>> {
+    ) -> Result<Option<PageBytes<'a>>> {
         let Some(location) = entry.location() else { return Ok(None) };
         let (number, slot) = self.geometry.split(location);
         let loaded = self.loaded(table, number)?;
         let start = usize_of(self.geometry.offset(slot));
+        if let Some(cache) = self.cache.as_ref().filter(|_| start < loaded.tail_from) {
+            let key = (number, self.generation(self.segment_of(number)?), slot);
+            if let Some(page) = cache.get(key) {
+                if self.verify_always {
+                    self.verify(id, entry, location, &page)?;
+                }
+                return Ok(Some(PageBytes::Copied(page)));
+            }
+            let page = self.read_page(number, start)?;
+            self.verify(id, entry, location, &page)?;
+            cache.put(key, page.clone());
+            return Ok(Some(PageBytes::Copied(page)));
+        }
         let bytes = self.bytes(loaded, number, start, self.geometry.page_size() as usize)?;
         let is_verified = match loaded.verified.get((slot / 64) as usize) {
             Some(bits) => bits.load(Ordering::Relaxed) & (1 << (slot % 64)) != 0,
@@ -312,7 +334,17 @@ impl Segments {
             self.verify(id, entry, location, bytes)?;
             self.mark_verified(loaded, slot);
         }
-        Ok(Some(bytes))
+        Ok(Some(PageBytes::InPlace(bytes)))
+    }
+
+    /// A page from its file, unverified.
+    fn read_page(&self, number: u32, start: usize) -> Result<Arc<[u8]>> {
+        let mut page: Arc<[u8]> = std::iter::repeat_n(0, self.geometry.page_size() as usize).collect();
+        // Nobody else has it yet.
+        if let Some(bytes) = Arc::get_mut(&mut page) {
+            self.read_file(number, start, bytes)?;
+        }
+        Ok(page)
     }
 
     /// The page at `location` if it was verified before and can be had without thinking. A tombstone's location lies in no
@@ -361,23 +393,26 @@ impl Segments {
         ))
     }
 
-    /// The page of `id`, verified now whatever was verified before, with its full checksum.
+    /// The page of `id`, verified now whatever was verified before, with its full checksum. It doesn't enter the cache: who
+    /// reads everything once would only displace what others need.
     pub(crate) fn verified_page<'a>(
         &self,
         table: &'a SegmentTable,
         id: PageId,
         entry: Entry,
-    ) -> Result<Option<(&'a [u8], PageChecksum)>> {
+    ) -> Result<Option<(PageBytes<'a>, PageChecksum)>> {
         let Some(location) = entry.location() else { return Ok(None) };
         let (number, slot) = self.geometry.split(location);
         let loaded = self.loaded(table, number)?;
-        let bytes = self.bytes(
-            loaded,
-            number,
-            usize_of(self.geometry.offset(slot)),
-            self.geometry.page_size() as usize,
-        )?;
-        let checksum = self.verify(id, entry, location, bytes)?;
+        let start = usize_of(self.geometry.offset(slot));
+        let bytes = match self.cache.is_some() && start < loaded.tail_from {
+            true => PageBytes::Copied(self.read_page(number, start)?),
+            false => {
+                let len = self.geometry.page_size() as usize;
+                PageBytes::InPlace(self.bytes(loaded, number, start, len)?)
+            }
+        };
+        let checksum = self.verify(id, entry, location, &bytes)?;
         Ok(Some((bytes, checksum)))
     }
 
@@ -436,9 +471,14 @@ impl NodeSource for Arc<Segments> {
         let (number, offset) = self.geometry.split_node(address);
         let table = self.table();
         let loaded = self.loaded(&table, number)?;
-        let bytes = self.bytes(loaded, number, usize_of(offset), node_format::disk_size(level == 0))?;
-        node_format::decode(bytes, address, level)
-            .map_err(|flaw: Flaw| flaw.into_error(self.path(number), offset))
+        let (start, len) = (usize_of(offset), node_format::disk_size(level == 0));
+        let wrong = |flaw: Flaw| flaw.into_error(self.path(number), offset);
+        if self.cache.is_some() && start < loaded.tail_from {
+            let mut bytes = vec![0; len];
+            self.read_file(number, start, &mut bytes)?;
+            return node_format::decode(&bytes, address, level).map_err(wrong);
+        }
+        node_format::decode(self.bytes(loaded, number, start, len)?, address, level).map_err(wrong)
     }
 }
 

@@ -9,13 +9,14 @@ use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::stream::{StreamHeader, run_pages};
 use crate::id::{Location, PageId};
+use crate::log::cached::PageBytes;
 use crate::log::segment::SegmentTable;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 use crate::table::lookup::for_each_entry;
 
 /// Pages with consecutive ids from the first on.
-type Run<'p> = (PageId, Vec<(&'p [u8], PageChecksum)>);
+type Run<'p> = (PageId, Vec<(PageBytes<'p>, PageChecksum)>);
 
 /// Runs that one thread hands to the other at a time, because waking it takes longer than writing one; and how many times
 /// as much it may be ahead.

@@ -49,7 +49,7 @@ impl Snapshot {
                     next += 1;
                     meter.add(1, page_size as u64)?;
                 }
-                put(w, bytes)?;
+                put(w, &bytes)?;
                 next += 1;
                 meter.add(1, page_size as u64)?;
             }

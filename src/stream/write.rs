@@ -13,10 +13,11 @@ use crate::format::stream::{
     encode_sync, encode_trailer, preamble,
 };
 use crate::id::{Fingerprint, PageId};
+use crate::log::cached::PageBytes;
 use crate::progress::Meter;
 
 /// Pages with consecutive ids from the first on.
-pub(super) type Run<'r, 'p> = (PageId, &'r [(&'p [u8], PageChecksum)]);
+pub(super) type Run<'r, 'p> = (PageId, &'r [(PageBytes<'p>, PageChecksum)]);
 
 /// Records are handed to the writer about so many bytes at a time: a system copies long stretches faster (medians here:
 /// 1,530 MB/s a run at a time, 1,790 at 1 MiB).
@@ -26,7 +27,7 @@ const WRITE_BYTES: u64 = 1 << 20;
 pub(super) struct StreamWriter<'w, 'p> {
     to: &'w mut dyn Write,
     /// Records that are not written yet: prefix and list, and the pages behind them.
-    pending: Vec<(Vec<u8>, Vec<&'p [u8]>)>,
+    pending: Vec<(Vec<u8>, Vec<PageBytes<'p>>)>,
     pending_bytes: u64,
     header: StreamHeader,
     sequence: u64,
@@ -72,7 +73,7 @@ impl<'w, 'p> StreamWriter<'w, 'p> {
             list.extend_from_slice(&checksum.0.to_le_bytes());
             self.fingerprint = self.fingerprint.plus(PageId(id), checksum.short());
         }
-        self.record(PAGES, &list, pages.iter().map(|(bytes, _)| *bytes).collect())?;
+        self.record(PAGES, &list, pages.iter().map(|(bytes, _)| bytes.clone()).collect())?;
         self.pages += pages.len() as u64;
         meter.add(pages.len() as u64, pages.iter().map(|(bytes, _)| bytes.len() as u64).sum())?;
         if self.bytes - self.synced_at >= SYNC_EVERY_BYTES {
@@ -115,7 +116,7 @@ impl<'w, 'p> StreamWriter<'w, 'p> {
     }
 
     /// Adds a record whose payload is `list` and then `bodies`; the checksum in its prefix covers `list`.
-    fn record(&mut self, kind: u16, list: &[u8], bodies: Vec<&'p [u8]>) -> Result<()> {
+    fn record(&mut self, kind: u16, list: &[u8], bodies: Vec<PageBytes<'p>>) -> Result<()> {
         let len = list.len() + bodies.iter().map(|body| body.len()).sum::<usize>();
         debug_assert_eq!(len % 8, 0);
         let prefix = Prefix {

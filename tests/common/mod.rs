@@ -1,7 +1,7 @@
 //! What the tests share: seeded randomness, pages that tell where they come from, the small geometry.
 #![allow(dead_code)]
 
-use vellum::Options;
+use vellum::{Options, ReadMode};
 
 /// Bytes of a page in the small geometry.
 pub(crate) const PAGE: usize = 512;
@@ -34,9 +34,16 @@ pub(crate) fn contents(id: u64, tag: u64) -> Vec<u8> {
     (0..PAGE / 8).flat_map(|_| random.next().to_le_bytes()).collect()
 }
 
-/// The smallest store there is: 512-byte pages, 128 of them in a segment, a checkpoint every 64 KiB.
+/// The smallest store there is: 512-byte pages, 128 of them in a segment, a checkpoint every 64 KiB. Read without a mapping
+/// if `VELLUM_READ_MODE` is `buffered`.
 pub(crate) fn small() -> Options {
+    let mode = match std::env::var("VELLUM_READ_MODE").as_deref() {
+        Ok("buffered") => ReadMode::Buffered,
+        _ => ReadMode::Mapped,
+    };
     Options::new()
+        .read_mode(mode)
+        .cache_bytes(1 << 20)
         .page_size(512)
         .segment_size(64 << 10)
         .checkpoint_bytes(64 << 10)
