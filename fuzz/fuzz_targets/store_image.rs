@@ -75,6 +75,7 @@ fn image() -> &'static Image {
             files.push((name, bytes));
         }
         files.sort();
+        assert!(files.iter().any(|(name, _)| name.starts_with("packed-")), "no segment was packed: nothing to damage");
         Image { files, states }
     })
 }
