@@ -205,7 +205,8 @@ pub(crate) fn steady(ground: &Ground, report: &mut Report) -> Result {
 pub(crate) fn dropping(ground: &Ground, report: &mut Report) -> Result {
     let pages = ground.scale.pages / 4;
     let path = ground.dir().join("dropping");
-    let store = filled(&path, options().background(false), pages)?;
+    // The pool takes all segments: removing files is another matter, and the system's.
+    let store = filled(&path, options().background(false).pool_segments(1 << 20), pages)?;
     let only_reclaim = Budget::unlimited().time(Duration::ZERO);
     let mut micros = Vec::new();
     for _ in 0..5 {
