@@ -477,7 +477,11 @@ impl Core {
                 log.appender.keep_spare(retired.name);
                 continue;
             }
-            match storage.remove(&retired.name) {
+            // Removing a large file takes a while: commits wait only where the log could come to need the name meanwhile.
+            let log = log.appender.may_come_to(retired.number).then_some(log);
+            let removed = storage.remove(&retired.name);
+            drop(log);
+            match removed {
                 Ok(()) => {
                     done.files_removed += 1;
                     done.bytes_removed += retired.bytes;

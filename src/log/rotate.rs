@@ -104,6 +104,11 @@ impl Appender {
         self.vacant = gaps.collect();
     }
 
+    /// Whether the log may go on in a segment of that number before anybody vacates it.
+    pub(crate) fn may_come_to(&self, number: u32) -> bool {
+        number >= self.fresh || self.vacant.contains(&number)
+    }
+
     /// Whether the log is, or is about to be, in a segment of that number, or one that has a file.
     pub(crate) fn uses(&self, number: u32) -> bool {
         self.position.next == number || self.files.contains_key(&number)
