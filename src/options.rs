@@ -47,7 +47,7 @@ pub enum ReadMode {
     /// By read calls, into a cache of [`Options::cache_bytes`]: no file is ever mapped into the process, a failing medium is
     /// [`Error::Io`] to whoever asked, and the next read is tried anew. A page is verified whenever it enters the cache. A
     /// read costs a copy and some 200 ns more where the page is cached, a system call where it isn't; pages that a view has
-    /// handed out stay in memory until the view is dropped, beside the cache. One file is open for each segment in use.
+    /// handed out stay in memory until the view is dropped, beside the cache. At most 128 files are open for reading.
     Buffered,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_epoch::Guard;
-use elsa::FrozenVec;
+use elsa::FrozenBTreeMap;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -207,8 +207,8 @@ pub struct View<'a> {
     covered: u64,
     /// Taken after the root was published, so it has every segment that the version reaches.
     table: Swapped<SegmentTable>,
-    /// Pages that were handed out and don't lie in a mapping: kept until the view goes.
-    copied: FrozenVec<Arc<[u8]>>,
+    /// Pages that were handed out and don't lie in a mapping, by id: each is kept once, until the view goes.
+    copied: FrozenBTreeMap<u64, Arc<[u8]>>,
     _guard: Guard,
 }
 
@@ -226,7 +226,7 @@ impl<'a> View<'a> {
     fn new(core: &'a Core, root: HeldRoot, guard: Guard) -> View<'a> {
         let (height, page_count) = (root.root().height, root.root().page_count);
         let covered = if height == 0 { 0 } else { page_count.min(capacity(height)) };
-        let (segments, table, copied) = (&*core.segments, core.segments.table(), FrozenVec::new());
+        let (segments, table, copied) = (&*core.segments, core.segments.table(), FrozenBTreeMap::new());
         View { core, segments, root, covered, table, copied, _guard: guard }
     }
 
@@ -277,10 +277,13 @@ impl<'a> View<'a> {
         if id.0 >= root.page_count {
             return Err(Error::PageOutOfRange { page: id, page_count: root.page_count });
         }
+        if let Some(bytes) = self.copied.get(&id.0) {
+            return Ok(Some(bytes));
+        }
         let entry = lookup(&self.core.slab, root, id)?;
         Ok(match self.segments.page(&self.table, id, entry)? {
             Some(PageBytes::InPlace(bytes)) => Some(bytes),
-            Some(PageBytes::Copied(bytes)) => Some(self.copied.push_get(bytes)),
+            Some(PageBytes::Copied(bytes)) => Some(self.copied.insert(id.0, bytes)),
             None => None,
         })
     }

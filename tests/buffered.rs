@@ -118,6 +118,27 @@ fn no_file_of_the_store_is_mapped() {
         txn.commit().unwrap();
         mapped()
     };
+    let open_files = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets.filter(|target| target.to_string_lossy().contains("a-store-to-look-for")).count()
+    };
+    let store = Store::open(&dir, buffered()).unwrap();
+    assert!(store.stats().segments > 150);
+    for _ in 0..2 {
+        for id in (0..PAGES).step_by(10) {
+            store.snapshot().read(PageId(id), &mut vec![0; common::PAGE]).unwrap();
+        }
+        assert!(open_files() < 140, "{} files are open", open_files());
+    }
+    // A page that a view has handed out is kept once, however often it is asked for.
+    let view = store.view();
+    let first = view.page(PageId(5)).unwrap().unwrap().as_ptr();
+    let misses = store.stats().cache_misses;
+    assert!((0..100).all(|_| view.page(PageId(5)).unwrap().unwrap().as_ptr() == first));
+    assert_eq!(store.stats().cache_misses, misses);
+    drop(view);
+    drop(store);
     assert!(!read_all(buffered()));
     assert!(read_all(small()), "the test would see a mapping");
 }

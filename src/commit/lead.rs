@@ -34,7 +34,7 @@ pub(crate) struct LogState {
 /// Batches between two passes of the reclaimer.
 const RECLAIM_EVERY: u32 = 64;
 /// How long a commit waits for views that hold up too much memory.
-const LIMBO_WAIT: Duration = Duration::from_secs(1);
+const LIMBO_WAIT: Duration = Duration::from_secs(3);
 
 /// What one batch changes, whoever asks for it.
 pub(crate) struct Change<'a> {

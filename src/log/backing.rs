@@ -35,6 +35,8 @@ pub(super) struct Opened {
     pub(super) record: Option<PackedRecord>,
     reader: Arc<()>,
     checked: Option<Arc<Option<Ranks>>>,
+    /// The file was closed before.
+    pub(super) is_new: bool,
 }
 
 impl Opened {
@@ -62,7 +64,7 @@ impl Segments {
         let (record, reader) = (backing.record(segment.number), backing.readers.clone());
         let checked = backing.checked.clone();
         if let Some(file) = &backing.file {
-            return Ok(Opened { file: file.clone(), record, reader, checked });
+            return Ok(Opened { file: file.clone(), record, reader, checked, is_new: false });
         }
         let (name, expected) = match backing.packed {
             Some((rewrite, slots)) => (packed_name(segment.number, rewrite), self.geometry().offset(slots)),
@@ -80,7 +82,7 @@ impl Segments {
             return Err(Error::corrupt(self.storage().path(&name), len, expected, format!("{len} bytes")));
         }
         backing.file = Some(file.clone());
-        Ok(Opened { file, record, reader, checked })
+        Ok(Opened { file, record, reader, checked, is_new: true })
     }
 
     /// The same, with the header checked once.
@@ -224,6 +226,16 @@ impl Segments {
             backing.file = None;
         }
         done
+    }
+
+    /// Closes the file of a segment until it is needed again, unless it is being written to.
+    pub(super) fn close_unwritten(&self, number: u32) {
+        if let Some(segment) = self.get(number) {
+            let mut backing = segment.backing.lock();
+            if !backing.is_written {
+                backing.file = None;
+            }
+        }
     }
 
     /// The file of a segment, to be written to. It stays open until [`Segments::close_synced`].

@@ -7,6 +7,7 @@
 //!
 //! A page is verified before it enters the cache. An error of the system is given to whoever asked and not remembered.
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::backing::Opened;
 use super::packed::place;
 use super::segment::{Segments, usize_of};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 
 /// A page's bytes: in the mapping or the tail, or in memory of their own.
 #[derive(Clone, Debug)]
@@ -51,22 +53,37 @@ impl quick_cache::Weighter<Key, Arc<[u8]>> for Weight {
     }
 }
 
+/// Most segment files that are kept open for reading.
+const OPEN_MAX: usize = 128;
+
 /// Verified pages that were read lately.
 pub(crate) struct PageCache {
     pages: Cache<Key, Arc<[u8]>, Weight>,
+    /// Segments whose files were opened for reading, the oldest first.
+    open: Mutex<VecDeque<u32>>,
 }
 
 impl PageCache {
     /// For at most `bytes` of pages of `page_size` bytes.
     pub(crate) fn new(bytes: u64, page_size: u32) -> PageCache {
         let pages = usize_of(bytes / (u64::from(page_size) + ENTRY_BYTES));
-        PageCache { pages: Cache::with_weighter(pages.max(1), bytes, Weight) }
+        PageCache {
+            pages: Cache::with_weighter(pages.max(1), bytes, Weight),
+            open: Mutex::new(VecDeque::new()),
+        }
     }
 
     pub(crate) fn fill(&self, stats: &mut crate::stats::Stats) {
         stats.cache_bytes = self.pages.weight();
         stats.cache_hits = self.pages.hits();
         stats.cache_misses = self.pages.misses();
+    }
+
+    /// Takes note that a segment's file was opened, and tells which one to close for it.
+    pub(super) fn note_open(&self, number: u32) -> Option<u32> {
+        let mut open = self.open.lock();
+        open.push_back(number);
+        if open.len() > OPEN_MAX { open.pop_front() } else { None }
     }
 
     pub(super) fn get(&self, key: Key) -> Option<Arc<[u8]>> {
@@ -84,6 +101,11 @@ impl Segments {
         let segment = self.segment_of(number)?;
         // `opened` counts as a reader until the read is done: the file is not used for anything else meanwhile.
         let opened: Opened = self.open_checked(segment)?;
+        if opened.is_new
+            && let Some(oldest) = self.cache().and_then(|cache| cache.note_open(number))
+        {
+            self.close_unwritten(oldest);
+        }
         let offset = match opened.ranks() {
             Some(ranks) => place(ranks, self.geometry(), start, bytes.len()),
             None => start.checked_add(bytes.len()).map(|_| start),

@@ -143,6 +143,10 @@ impl Segments {
         &*self.storage
     }
 
+    pub(super) fn cache(&self) -> Option<&PageCache> {
+        self.cache.as_ref()
+    }
+
     pub(crate) fn verified_bytes(&self) -> u64 {
         self.verified_bytes.load(Ordering::Relaxed)
     }
