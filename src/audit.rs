@@ -77,6 +77,9 @@ impl Core {
         for item in reclaimer.pending() {
             match *item {
                 Dead::Page { location, .. } => self.note(&mut places, Place::Page(location)),
+                Dead::Stored { address, is_leaf, .. } => {
+                    self.note(&mut places, Place::Node { address, is_leaf });
+                }
                 Dead::Node { pointer, .. } => {
                     if let Some(address) = self.slab.head_of(pointer).disk() {
                         self.note(&mut places, Place::Node { address, is_leaf: pointer.is_leaf() });

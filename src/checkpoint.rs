@@ -13,10 +13,10 @@ use crate::id::Version;
 use crate::log::append::{AppendFailure, Position};
 use crate::log::checkpoint::NodeRun;
 use crate::pins::PinKind;
+use crate::space::Held;
 use crate::sync::atomic::Ordering;
 use crate::table::diff;
 use crate::table::edit::Dead;
-use crate::table::node::Link;
 use crate::table::root::Root;
 use crate::version::held::HeldRoot;
 use crate::version::registry::SlotId;
@@ -76,6 +76,8 @@ impl Core {
                     self.registry.release(gone.pin);
                 }
                 self.log_start.store(state.roots[0].record.log_sequence, Ordering::Release);
+                let left = self.unwritten_table_bytes();
+                self.unwritten_after_checkpoint.store(left, Ordering::Relaxed);
                 self.counters.checkpointed(begun.elapsed());
                 Ok(())
             }
@@ -109,23 +111,15 @@ impl Core {
         captured: &Captured,
     ) -> Result<RootRecord> {
         let root = captured.root.root();
-        let mut run = NodeRun::new(&self.slab, root);
-        while !run.is_done() {
-            let durable = Version(self.durable.load(Ordering::Acquire));
-            let mut log = self.log.lock();
-            self.check_poison()?;
-            run.step(&self.slab, &self.segments, &mut log.appender, durable)
-                .map_err(|failure| self.fail(failure))?;
+        let run = self.write_nodes(root)?;
+        if self.unwritten_table_bytes() > self.slab.limit() / 4 {
+            self.write_older_nodes(root.version)?;
         }
         // What the catalog will refer to must be durable before it is.
         self.sync()?;
         let record = RootRecord {
             version: root.version,
-            address: match root.word.link() {
-                Link::None => None,
-                Link::Disk(address) => Some(address),
-                Link::Memory(pointer) => self.slab.head_of(pointer).disk(),
-            },
+            address: self.slab.walk().address(root.word.link()),
             height: root.height,
             page_count: root.page_count,
             live_pages: root.live_pages,
@@ -142,6 +136,30 @@ impl Core {
             })
         })?;
         Ok(record)
+    }
+
+    /// Writes the nodes of a pinned version that aren't on disk.
+    fn write_nodes(&self, root: &Root) -> Result<NodeRun> {
+        let mut run = NodeRun::new(&self.slab, root);
+        while !run.is_done() {
+            let durable = Version(self.durable.load(Ordering::Acquire));
+            let mut log = self.log.lock();
+            self.check_poison()?;
+            run.step(&self.slab, &self.segments, &mut log.appender, durable)
+                .map_err(|failure| self.fail(failure))?;
+        }
+        Ok(run)
+    }
+
+    /// Writes the nodes that only older pinned versions see, for the sake of the memory that they take: recovery doesn't
+    /// need them, and no catalog counts them.
+    fn write_older_nodes(&self, than: Version) -> Result<()> {
+        let mut held = Held::new(self);
+        let mut older = BTreeMap::new();
+        held.hold_live(|_, root| {
+            older.insert(root.root().version, root);
+        });
+        older.range(..than).try_for_each(|(_, root)| self.write_nodes(root.root()).map(drop))
     }
 
     fn catalog_for(
@@ -201,22 +219,16 @@ impl Core {
         previous: Option<Version>,
         next: &Root,
     ) -> Result<BTreeMap<u32, u64>> {
-        let mut dead = Vec::new();
-        diff::only_in(&self.slab, root, previous, next, &mut dead)?;
+        let geometry = self.segments.geometry();
         let mut bytes = BTreeMap::new();
-        for item in dead {
+        diff::only_in(&self.slab, root, previous, next, &mut |item| {
             let (number, size) = match item {
-                Dead::Page { location, .. } => {
-                    let geometry = self.segments.geometry();
-                    (geometry.split(location).0, geometry.page_bytes())
-                }
-                Dead::Node { pointer, .. } => match self.slab.head_of(pointer).disk() {
-                    Some(address) => self.segments.node_place(address, pointer.is_leaf()),
-                    None => continue,
-                },
+                Dead::Page { location, .. } => (geometry.split(location).0, geometry.page_bytes()),
+                Dead::Stored { address, is_leaf, .. } => self.segments.node_place(address, is_leaf),
+                Dead::Node { .. } => return,
             };
             add(&mut bytes, number, size);
-        }
+        })?;
         Ok(bytes)
     }
 }

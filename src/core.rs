@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) log_start: AtomicU64,
     /// Bytes that had been appended when the last checkpoint began.
     pub(crate) checkpointed_bytes: AtomicU64,
+    /// Bytes of table nodes that the last checkpoint left unwritten.
+    pub(crate) unwritten_after_checkpoint: AtomicU64,
     pub(crate) gauges: Arc<LogGauges>,
     /// Bytes of memory that wait for grace, as the reclaimer's lock was last given back.
     pub(crate) limbo: AtomicU64,
@@ -113,7 +115,7 @@ impl Core {
             log.appender.hand_over_to(handover.clone());
         }
         let gauges = log.appender.gauges().clone();
-        let slab = Arc::new(Slab::new(Box::new(segments.clone())));
+        let slab = Arc::new(Slab::new(Box::new(segments.clone()), options.table_memory_max()));
         let registry = Registry::new();
         let epoch = Epoch::new();
         let newest = catalog.roots.last().expect("a checked catalog has a root");
@@ -157,6 +159,7 @@ impl Core {
             durable,
             log_start: AtomicU64::new(log_start),
             checkpointed_bytes: AtomicU64::new(0),
+            unwritten_after_checkpoint: AtomicU64::new(0),
             gauges,
             limbo: AtomicU64::new(0),
             labels: Labels::default(),
@@ -219,13 +222,32 @@ impl Core {
         let appended = self.gauges.appended.load(Ordering::Relaxed);
         appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))
             >= self.options.checkpoint_every()
+            || self.table_needs_checkpoint()
+    }
+
+    /// Bytes of table nodes that a checkpoint could write.
+    pub(crate) fn unwritten_table_bytes(&self) -> u64 {
+        self.slab.unwritten_bytes().saturating_sub(self.limbo_bytes())
+    }
+
+    /// Whether too much of the table's memory can't be dropped before a checkpoint has written it: half of what there
+    /// should be, a quarter of it new since the last checkpoint, which may have left what only open views see.
+    fn table_needs_checkpoint(&self) -> bool {
+        let (unwritten, limit) = (self.unwritten_table_bytes(), self.slab.limit());
+        let before = self.unwritten_after_checkpoint.load(Ordering::Relaxed);
+        unwritten > limit / 2 && unwritten > before.saturating_add(limit / 4)
     }
 
     /// Whether the log has grown to several times what it should.
-    pub(crate) fn checkpoint_is_overdue(&self) -> bool {
+    pub(crate) fn log_is_overdue(&self) -> bool {
         let appended = self.gauges.appended.load(Ordering::Relaxed);
         let since = appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed));
         since >= self.options.checkpoint_every().saturating_mul(CHECKPOINT_OVERDUE)
+    }
+
+    /// Whether most of what memory the table may take is nodes that aren't on disk.
+    pub(crate) fn table_is_overdue(&self) -> bool {
+        self.table_needs_checkpoint() && self.unwritten_table_bytes() > self.slab.limit() / 4 * 3
     }
 
     /// Whether versions that the reclaimer knows as live have lost their pins.

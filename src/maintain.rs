@@ -104,6 +104,9 @@ fn run(core: &Weak<Core>, signal: &Signal) {
             core.idle_work();
             looked_at = Instant::now();
         }
+        if core.slab.wants_eviction() {
+            core.trim_table(&core.log.lock());
+        }
         let is_due = core.checkpoint_is_due();
         if is_due {
             // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
@@ -132,17 +135,29 @@ impl Core {
         }
         if self.options.has_thread() {
             self.signal.wake();
-            // A thread that can't keep up must not let the log, and hence recovery, grow without bound.
-            if !self.checkpoint_is_overdue() {
+            // A thread that can't keep up must not let the log, and hence recovery, or the table grow without bound.
+            if !self.log_is_overdue() && !self.table_is_overdue() {
                 return;
             }
-            // It may be busy with packing: then commits wait for it, or waste would grow faster than it is cleared.
-            drop(self.space.lock());
+            if self.log_is_overdue() {
+                // It may be busy with packing: then commits wait for it, or waste would grow faster than it is cleared.
+                drop(self.space.lock());
+            }
         } else if self.checkpoint.try_lock().is_none() {
             return;
         }
         // The commit has succeeded, whatever becomes of the checkpoint; a failure that matters poisons the store.
         let _ = self.write_checkpoint();
+    }
+
+    /// Asks for a table that fits what readers need.
+    #[cold]
+    pub(crate) fn trim_table_soon(&self) {
+        if self.options.has_thread() {
+            self.signal.wake();
+        } else if let Some(log) = self.log.try_lock() {
+            self.trim_table(&log);
+        }
     }
 
     /// Hands gathered commits to the system, and lets the reclaimer work if anything waits for it.

@@ -15,7 +15,7 @@ impl Stats {
     /// Counters: `vellum_batches_total`, `vellum_transactions_total`, `vellum_refused_total`, `vellum_conflicts_total`,
     /// `vellum_pages_written_total`, `vellum_appended_bytes_total`, `vellum_prepared_bytes_total`,
     /// `vellum_packed_bytes_total`, `vellum_syncs_total`, `vellum_checkpoints_total`, `vellum_maintenance_failures_total`,
-    /// `vellum_verified_bytes_total`. Gauges: `vellum_version`, `vellum_durable_version`, `vellum_page_count`,
+    /// `vellum_verified_bytes_total`, `vellum_table_reads_total`, `vellum_table_evictions_total`. Gauges: `vellum_version`, `vellum_durable_version`, `vellum_page_count`,
     /// `vellum_live_pages`, `vellum_segments`, `vellum_free_segments`, `vellum_packed_segments`, `vellum_disk_bytes`,
     /// `vellum_live_bytes`, `vellum_allocated_bytes`, `vellum_retained_bytes`, `vellum_pins`, `vellum_log_bytes`,
     /// `vellum_table_memory_bytes`, `vellum_limbo_bytes`, `vellum_checkpoint_age_ms`, and for `vellum_sync_micros` and
@@ -53,6 +53,8 @@ impl Stats {
             ("vellum_checkpoints_total", Counter(self.checkpoints)),
             ("vellum_maintenance_failures_total", Counter(self.maintenance_failures)),
             ("vellum_verified_bytes_total", Counter(self.verified_bytes)),
+            ("vellum_table_reads_total", Counter(self.table_reads)),
+            ("vellum_table_evictions_total", Counter(self.table_evictions)),
             ("vellum_version", Gauge(self.version.get())),
             ("vellum_durable_version", Gauge(self.durable_version.get())),
             ("vellum_page_count", Gauge(self.page_count)),

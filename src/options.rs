@@ -73,6 +73,7 @@ pub struct Options {
     background: bool,
     read_mode: ReadMode,
     cache_bytes: u64,
+    table_memory: u64,
     pool_segments: u32,
     waste_percent: u32,
     pack_rate: Option<u64>,
@@ -92,6 +93,7 @@ impl Default for Options {
             background: true,
             read_mode: ReadMode::Mapped,
             cache_bytes: 64 << 20,
+            table_memory: 1 << 30,
             pool_segments: 4,
             waste_percent: 25,
             pack_rate: None,
@@ -158,6 +160,16 @@ impl Options {
     #[must_use]
     pub fn cache_bytes(mut self, bytes: u64) -> Options {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// Bytes of memory that the page table should take at most: some 17 a page if all of it is in memory. Beyond that, nodes that
+    /// are on disk are dropped and read again when they are needed, and a checkpoint is written early when half of it
+    /// is nodes that aren't on disk yet. Views that stay open long, and what only they or old snapshots see, may take
+    /// more. At least 1 MiB. Default 1 GiB, enough for 60 million pages.
+    #[must_use]
+    pub fn table_memory(mut self, bytes: u64) -> Options {
+        self.table_memory = bytes;
         self
     }
 
@@ -246,6 +258,10 @@ impl Options {
         self.verify == Verify::EveryRead
     }
 
+    pub(crate) fn table_memory_max(&self) -> u64 {
+        self.table_memory
+    }
+
     pub(crate) fn limbo_bytes_max(&self) -> u64 {
         self.limbo_bytes
     }
@@ -291,6 +307,9 @@ impl Options {
         }
         if self.checkpoint_bytes < 64 << 10 {
             return refuse("checkpoint_bytes", self.checkpoint_bytes, "65536 or more is");
+        }
+        if self.table_memory < 1 << 20 {
+            return refuse("table_memory", self.table_memory, "1048576 or more is");
         }
         if self.cache_bytes < 1 << 20 {
             return refuse("cache_bytes", self.cache_bytes, "1048576 or more is");

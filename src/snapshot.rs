@@ -209,7 +209,7 @@ pub struct View<'a> {
     table: Swapped<SegmentTable>,
     /// Pages that were handed out and don't lie in a mapping, by id: each is kept once, until the view goes.
     copied: FrozenBTreeMap<u64, Arc<[u8]>>,
-    _guard: Guard,
+    guard: Guard,
 }
 
 impl<'a> View<'a> {
@@ -227,7 +227,7 @@ impl<'a> View<'a> {
         let (height, page_count) = (root.root().height, root.root().page_count);
         let covered = if height == 0 { 0 } else { page_count.min(capacity(height)) };
         let (segments, table, copied) = (&*core.segments, core.segments.table(), FrozenBTreeMap::new());
-        View { core, segments, root, covered, table, copied, _guard: guard }
+        View { core, segments, root, covered, table, copied, guard }
     }
 
     fn root(&self) -> &Root {
@@ -280,7 +280,10 @@ impl<'a> View<'a> {
         if let Some(bytes) = self.copied.get(&id.0) {
             return Ok(Some(bytes));
         }
-        let entry = lookup(&self.core.slab, root, id)?;
+        let entry = lookup(&self.core.slab, root, id, &self.guard)?;
+        if self.core.slab.wants_eviction() {
+            self.core.trim_table_soon();
+        }
         Ok(match self.segments.page(&self.table, id, entry)? {
             Some(PageBytes::InPlace(bytes)) => Some(bytes),
             Some(PageBytes::Copied(bytes)) => Some(self.copied.insert(id.0, bytes)),

@@ -396,18 +396,13 @@ impl Core {
             Ok(())
         })?;
         for (older, younger) in live.values().zip(live.values().skip(1)) {
-            let mut found = Vec::new();
-            diff::only_in(&self.slab, older.root(), None, younger.root(), &mut found)?;
-            for item in found {
-                match item {
-                    Dead::Page { location, .. } => self.keep(&mut kept, Place::Page(location)),
-                    Dead::Node { pointer, .. } => {
-                        if let Some(address) = self.slab.head_of(pointer).disk() {
-                            self.keep(&mut kept, Place::Node { address, is_leaf: pointer.is_leaf() });
-                        }
-                    }
+            diff::only_in(&self.slab, older.root(), None, younger.root(), &mut |item| match item {
+                Dead::Page { location, .. } => self.keep(&mut kept, Place::Page(location)),
+                Dead::Stored { address, is_leaf, .. } => {
+                    self.keep(&mut kept, Place::Node { address, is_leaf });
                 }
-            }
+                Dead::Node { .. } => {}
+            })?;
         }
         Ok(Some(kept))
     }

@@ -185,6 +185,11 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Bytes of table nodes in memory.
     pub table_memory_bytes: u64,
+    /// Table nodes read from disk since opening.
+    pub table_reads: u64,
+    /// Times that table nodes were dropped from memory, to stay within
+    /// [`Options::table_memory`](crate::Options::table_memory).
+    pub table_evictions: u64,
     /// Bytes of pages in the cache of [`ReadMode::Buffered`](crate::ReadMode::Buffered).
     pub cache_bytes: u64,
     /// Reads that found their page there.

@@ -207,6 +207,7 @@ impl Store {
         stats.log_bytes =
             stats.appended_bytes.saturating_sub(core.checkpointed_bytes.load(Ordering::Relaxed));
         stats.table_memory_bytes = core.slab.resident_bytes();
+        (stats.table_reads, stats.table_evictions) = core.slab.reads_and_evictions();
         stats.limbo_bytes = core.limbo_bytes();
         stats.verified_bytes = core.segments.verified_bytes();
         stats

@@ -211,9 +211,7 @@ impl WriteTxn {
     fn is_free(&self, id: PageId) -> Result<bool> {
         Ok(match self.pages.get(&id) {
             Some(_) => false,
-            None => {
-                self.is_cut(id) || !lookup(&self.snapshot.core().slab, self.snapshot.root(), id)?.is_page()
-            }
+            None => self.is_cut(id) || !self.stands(id)?,
         })
     }
 
@@ -252,7 +250,13 @@ impl WriteTxn {
         if self.is_cut(id) || id.0 >= self.snapshot.page_count() {
             return Ok(false);
         }
-        Ok(lookup(&self.snapshot.core().slab, self.snapshot.root(), id)?.is_page())
+        self.stands(id)
+    }
+
+    /// Whether the snapshot holds the page.
+    fn stands(&self, id: PageId) -> Result<bool> {
+        let core = self.snapshot.core();
+        Ok(lookup(&core.slab, self.snapshot.root(), id, &core.epoch.pin())?.is_page())
     }
 
     /// Sets the page count: pages beyond it are freed, pages up to it hold nothing until they are written.

@@ -56,7 +56,8 @@ fn churn_without_snapshots_leaves_nothing_behind() {
         churn(&store, &mut random, 500, 100);
         surplus(&store);
         let stats = store.stats();
-        assert!(stats.segments <= first.segments + 2, "{} segments after {}", stats.segments, first.segments);
+        // Two more, and the pool of four that are kept for reuse.
+        assert!(stats.segments <= first.segments + 6, "{} segments after {}", stats.segments, first.segments);
         assert!(stats.table_memory_bytes <= first.table_memory_bytes + 8192, "{stats:?}");
         assert_eq!(stats.limbo_bytes, 0, "nothing waits: no view is open");
     }

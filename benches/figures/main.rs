@@ -18,6 +18,7 @@ mod reads;
 mod reopen;
 mod report;
 mod space;
+mod table;
 mod threads;
 
 use std::error::Error;
@@ -32,7 +33,7 @@ type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E
 type Measure = fn(&Ground, &mut Report) -> Result;
 
 /// All figures, in the order in which they disturb each other least; the heaviest writers come last.
-const FIGURES: [(&str, Measure); 14] = [
+const FIGURES: [(&str, Measure); 15] = [
     ("pins", reads::pins),
     ("lookups", reads::lookups),
     ("export", export::beside_writer),
@@ -47,6 +48,7 @@ const FIGURES: [(&str, Measure); 14] = [
     ("steady", space::steady),
     ("dropping", space::dropping),
     ("sizes", space::sizes),
+    ("table", table::table),
 ];
 
 fn main() -> Result {

@@ -96,7 +96,7 @@ fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
         return requests.iter().map(|_| Err(Error::VersionsExhausted { limit })).collect();
     }
     let truncations = log.truncations.make_contiguous();
-    let mut validator = Validator::new(&core.slab, tip, truncations, version);
+    let mut validator = Validator::new(&core.slab, tip, &guard, truncations, version);
     let is_only = requests.len() == 1;
     for request in requests {
         results.push(validator.admit(request, is_only).err().map(Err));
@@ -117,6 +117,7 @@ fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     drop(guard);
     if outcome.is_ok() {
         core.reclaim_now_and_then(&mut log);
+        core.trim_table(&log);
     }
     std::mem::forget(poison_on_panic);
     results.into_iter().map(|refused| refused.unwrap_or_else(|| outcome.clone())).collect()
@@ -304,13 +305,10 @@ impl Core {
                 Dead::Page { location, .. } => {
                     self.segments.account_death(geometry.split(*location).0, geometry.page_bytes());
                 }
-                Dead::Node { pointer, .. } => {
-                    let head = self.slab.head_of(*pointer);
-                    head.set_died(version);
-                    if let Some(address) = head.disk() {
-                        let (segment, bytes) = self.segments.node_place(address, pointer.is_leaf());
-                        self.segments.account_death(segment, bytes);
-                    }
+                Dead::Node { pointer, .. } => self.slab.head_of(*pointer).set_died(version),
+                Dead::Stored { address, is_leaf, .. } => {
+                    let (segment, bytes) = self.segments.node_place(*address, *is_leaf);
+                    self.segments.account_death(segment, bytes);
                 }
             }
         }
@@ -328,11 +326,26 @@ impl Core {
     /// Lets the reclaimer work once in a while.
     fn reclaim_now_and_then(&self, log: &mut LogState) {
         log.unreclaimed += 1;
-        if log.unreclaimed >= RECLAIM_EVERY {
+        // Large commits leave much in memory, which a bounded table has no room for.
+        let limit = self.slab.limit();
+        let is_much = self.limbo_bytes() > limit / 32 || self.slab.resident_bytes() > limit;
+        if log.unreclaimed >= RECLAIM_EVERY || is_much {
             log.unreclaimed = 0;
             self.grace.advance(&self.epoch);
             self.pass();
         }
+    }
+
+    /// Takes nodes that are on disk out of memory, if there are too many or the wrong ones. Under the commit lock.
+    pub(crate) fn trim_table(&self, _log: &LogState) {
+        if !self.slab.wants_eviction() {
+            return;
+        }
+        let guard = self.epoch.pin();
+        self.reclaimer.lock().evict(self.published.load(&guard), &self.grace, &self.epoch);
+        drop(guard);
+        self.grace.advance(&self.epoch);
+        self.pass();
     }
 
     /// Lets the reclaimer work and takes dead segments back.

@@ -7,6 +7,8 @@
 
 use std::collections::HashSet;
 
+use crossbeam_epoch::Guard;
+
 use super::request::Request;
 use crate::error::{Error, Result};
 use crate::id::{PageId, Version};
@@ -25,6 +27,7 @@ pub(crate) struct Truncation {
 pub(crate) struct Validator<'a> {
     slab: &'a Slab,
     tip: &'a Root,
+    guard: &'a Guard,
     truncations: &'a [Truncation],
     version: Version,
     /// What transactions that were let in write; empty as long as there is only one.
@@ -38,6 +41,7 @@ impl<'a> Validator<'a> {
     pub(crate) fn new(
         slab: &'a Slab,
         tip: &'a Root,
+        guard: &'a Guard,
         truncations: &'a [Truncation],
         version: Version,
     ) -> Self {
@@ -45,6 +49,7 @@ impl<'a> Validator<'a> {
         Validator {
             slab,
             tip,
+            guard,
             truncations,
             version,
             claimed,
@@ -100,7 +105,7 @@ impl<'a> Validator<'a> {
         if self.claimed.contains(&id) || self.cut_to.is_some_and(|cut| id.0 >= cut) {
             return self.conflict(id, self.version, snapshot);
         }
-        let birth = lookup(self.slab, self.tip, id)?.birth();
+        let birth = lookup(self.slab, self.tip, id, self.guard)?.birth();
         if birth > snapshot {
             return self.conflict(id, birth, snapshot);
         }

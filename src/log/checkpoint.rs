@@ -4,6 +4,8 @@
 //! commit lock and writes at most one part (4 MiB), so that commits go on in between; the version that is written is
 //! pinned all the while, so its nodes stay what and where they are.
 
+use std::collections::HashMap;
+
 use super::append::{AppendFailure, Appender};
 use super::segment::Segments;
 use crate::format::bytes::Writer;
@@ -25,6 +27,7 @@ pub(crate) struct NodeRun {
 impl NodeRun {
     pub(crate) fn new(slab: &Slab, root: &Root) -> NodeRun {
         let mut nodes = Vec::new();
+        let _walk = slab.walk();
         if root.height > 0 {
             collect(slab, &root.word, u8::try_from(root.height - 1).expect("a low tree"), &mut nodes);
         }
@@ -44,35 +47,30 @@ impl NodeRun {
         durable: Version,
     ) -> Result<(), AppendFailure> {
         let geometry = segments.geometry();
-        let mut placed = Vec::new();
+        let mut placed: Vec<(NodePointer, NodeAddress)> = Vec::new();
+        let mut addresses = HashMap::new();
         let (nodes, version, first) = (&self.nodes, self.version, self.done);
         let mut place = (0, 0);
-        let done =
-            appender.append_nodes(version, durable, disk_size(true) as u64, &mut |segment, offset, room| {
-                let mut out = Writer::default();
-                place = (segment, 0);
-                for (pointer, level) in &nodes[first..] {
-                    let size = disk_size(pointer.is_leaf()) as u64;
-                    if out.bytes.len() as u64 + size > room {
-                        break;
-                    }
-                    let address = geometry.node_address(segment, offset + out.bytes.len() as u64);
-                    let child = |word: &Word| child_address(slab, word);
-                    encode(slab.node_of(*pointer), *level, address, &child, &mut out);
-                    // Its parent may follow in this very part.
-                    slab.head_of(*pointer).set_disk(Some(address));
-                    placed.push(*pointer);
-                    place.1 += size;
+        appender.append_nodes(version, durable, disk_size(true) as u64, &mut |segment, offset, room| {
+            let mut out = Writer::default();
+            place = (segment, 0);
+            for (pointer, level) in &nodes[first..] {
+                let size = disk_size(pointer.is_leaf()) as u64;
+                if out.bytes.len() as u64 + size > room {
+                    break;
                 }
-                out.bytes
-            });
-        if let Err(failure) = done {
-            for pointer in placed {
-                slab.head_of(pointer).set_disk(None);
+                let address = geometry.node_address(segment, offset + out.bytes.len() as u64);
+                let child = |word: &Word| child_address(slab, &addresses, word);
+                encode(slab.node_of(*pointer), *level, address, &child, &mut out);
+                // Its parent may follow in this very part.
+                addresses.insert(*pointer, address);
+                placed.push((*pointer, address));
+                place.1 += size;
             }
-            return Err(failure);
-        }
-        for pointer in &placed {
+            out.bytes
+        })?;
+        for (pointer, address) in &placed {
+            slab.written(*pointer, *address);
             let bytes = disk_size(pointer.is_leaf()) as u64;
             segments.account_birth(place.0, bytes);
             if slab.head_of(*pointer).has_died() {
@@ -85,12 +83,16 @@ impl NodeRun {
     }
 }
 
-fn child_address(slab: &Slab, word: &Word) -> Option<NodeAddress> {
+fn child_address(
+    slab: &Slab,
+    placed: &HashMap<NodePointer, NodeAddress>,
+    word: &Word,
+) -> Option<NodeAddress> {
     match word.link() {
         Link::None => None,
         Link::Disk(address) => Some(address),
         Link::Memory(pointer) => {
-            let address = slab.head_of(pointer).disk();
+            let address = placed.get(&pointer).copied().or_else(|| slab.head_of(pointer).disk());
             debug_assert!(address.is_some(), "children are written before their parents");
             address
         }

@@ -5,9 +5,9 @@
 //! reclaiming of a dropped one.
 
 use super::edit::Dead;
-use super::node::{Entry, FANOUT, Word, capacity};
+use super::node::{Entry, FANOUT, Link, capacity};
 use super::root::Root;
-use super::slab::Slab;
+use super::slab::{Slab, Walk};
 use crate::error::Result;
 use crate::id::{PageId, Version};
 
@@ -15,52 +15,61 @@ use crate::id::{PageId, Version};
 #[derive(Clone, Copy)]
 enum Side<'a> {
     /// A node, or nothing, at the same level.
-    Word(&'a Word),
+    At(Link),
     /// The whole other tree lies lower, at the first child of this place.
     Below(&'a Root),
-    Nothing,
+}
+
+/// The children of a [`Side`].
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one step of a walk")]
+enum Children<'a> {
+    Links([Link; FANOUT]),
+    /// The first is the other tree, or above it; there are no more.
+    Below(&'a Root),
 }
 
 impl<'a> Side<'a> {
+    const NOTHING: Side<'static> = Side::At(Link::None);
+
     fn of(root: &'a Root, level: u32) -> Side<'a> {
         match root.height {
-            0 => Side::Nothing,
-            height if height - 1 == level => Side::Word(&root.word),
+            0 => Side::NOTHING,
+            height if height - 1 == level => Side::At(root.word.link()),
             height if height - 1 < level => Side::Below(root),
             _ => unreachable!("a walk starts at the higher of two roots"),
         }
     }
 
-    fn child(self, slab: &Slab, level: u32, index: usize) -> Result<Side<'a>> {
+    fn children(self, walk: &Walk<'_>, level: u32) -> Result<Children<'a>> {
         Ok(match self {
-            Side::Word(word) => match slab.inner(word, level)? {
-                Some(inner) => Side::Word(&inner.words[index]),
-                None => Side::Nothing,
-            },
-            Side::Below(root) if index == 0 => Side::of(root, level - 1),
-            Side::Below(_) | Side::Nothing => Side::Nothing,
+            Side::At(link) => Children::Links(walk.children(link, level)?),
+            Side::Below(root) => Children::Below(root),
         })
     }
 
-    fn entries(self, slab: &Slab) -> Result<[Entry; FANOUT]> {
-        Ok(match self {
-            Side::Word(word) => slab.leaf(word)?.map_or([Entry::ABSENT; FANOUT], |leaf| leaf.entries),
-            Side::Below(_) | Side::Nothing => [Entry::ABSENT; FANOUT],
-        })
-    }
-
-    fn is_empty(self) -> bool {
+    fn entries(self, walk: &Walk<'_>) -> Result<[Entry; FANOUT]> {
         match self {
-            Side::Word(word) => word.link() == super::node::Link::None,
-            Side::Below(_) => false,
-            Side::Nothing => true,
+            Side::At(link) => walk.entries(link),
+            Side::Below(_) => Ok([Entry::ABSENT; FANOUT]),
         }
     }
 
-    fn same(self, other: Side<'_>, slab: &Slab) -> bool {
+    fn same(self, other: Side<'_>, walk: &Walk<'_>) -> bool {
         match (self, other) {
-            (Side::Word(a), Side::Word(b)) => slab.same(a, b),
-            (a, b) => a.is_empty() && b.is_empty(),
+            (Side::At(a), Side::At(b)) => walk.same(a, b),
+            // A tree that lies below has a node there.
+            (Side::Below(_), _) | (_, Side::Below(_)) => false,
+        }
+    }
+}
+
+impl<'a> Children<'a> {
+    /// The child at `index` of a place at `level`.
+    fn side(&self, level: u32, index: usize) -> Side<'a> {
+        match self {
+            Children::Links(links) => Side::At(links[index]),
+            Children::Below(root) if index == 0 => Side::of(root, level - 1),
+            Children::Below(_) => Side::NOTHING,
         }
     }
 }
@@ -76,23 +85,23 @@ pub(crate) fn for_each_difference(
     if height == 0 {
         return Ok(());
     }
-    let level = height - 1;
-    differences(slab, Side::of(old, level), Side::of(new, level), level, 0, visit)
+    let (walk, level) = (slab.walk(), height - 1);
+    differences(&walk, Side::of(old, level), Side::of(new, level), level, 0, visit)
 }
 
 fn differences(
-    slab: &Slab,
+    walk: &Walk<'_>,
     old: Side<'_>,
     new: Side<'_>,
     level: u32,
     first: u64,
     visit: &mut dyn FnMut(PageId, Entry, Entry) -> Result<()>,
 ) -> Result<()> {
-    if old.same(new, slab) {
+    if old.same(new, walk) {
         return Ok(());
     }
     if level == 0 {
-        let (old, new) = (old.entries(slab)?, new.entries(slab)?);
+        let (old, new) = (old.entries(walk)?, new.entries(walk)?);
         for (id, (old, new)) in (first..).zip(old.into_iter().zip(new)) {
             if old != new {
                 visit(PageId(id), old, new)?;
@@ -100,66 +109,64 @@ fn differences(
         }
         return Ok(());
     }
+    let (old, new) = (old.children(walk, level)?, new.children(walk, level)?);
     for index in 0..FANOUT {
-        let (old, new) = (old.child(slab, level, index)?, new.child(slab, level, index)?);
-        differences(slab, old, new, level - 1, first + (index as u64) * capacity(level), visit)?;
+        let child = first + (index as u64) * capacity(level);
+        differences(walk, old.side(level, index), new.side(level, index), level - 1, child, visit)?;
     }
     Ok(())
 }
 
-/// Lists what `root` reaches and `next` (a later version) doesn't, and that was born after `previous`: exactly what
-/// no other version sees if `previous` and `next` are the live neighbours of `root`.
+/// Calls `visit` with what `root` reaches and `next` (a later version) doesn't, and that was born after `previous`:
+/// exactly what no other version sees if `previous` and `next` are the live neighbours of `root`.
 pub(crate) fn only_in(
     slab: &Slab,
     root: &Root,
     previous: Option<Version>,
     next: &Root,
-    found: &mut Vec<Dead>,
+    visit: &mut dyn FnMut(Dead),
 ) -> Result<()> {
     let height = root.height.max(next.height);
     if height == 0 {
         return Ok(());
     }
-    let level = height - 1;
-    lost(slab, Side::of(root, level), Side::of(next, level), level, previous, found)
+    let (walk, level) = (slab.walk(), height - 1);
+    lost(&walk, Side::of(root, level), Side::of(next, level), level, previous, visit)
 }
 
 fn lost(
-    slab: &Slab,
+    walk: &Walk<'_>,
     side: Side<'_>,
     next: Side<'_>,
     level: u32,
     previous: Option<Version>,
-    found: &mut Vec<Dead>,
+    visit: &mut dyn FnMut(Dead),
 ) -> Result<()> {
-    if side.is_empty() || side.same(next, slab) {
+    if side.same(next, walk) {
         return Ok(());
     }
-    if let Side::Word(word) = side {
-        let Some(head) = slab.head(word, level)? else { return Ok(()) };
-        if previous.is_some_and(|previous| head.birth <= previous) {
+    if let Side::At(link) = side {
+        let Some(dead) = walk.dead(link, level)? else { return Ok(()) };
+        if previous.is_some_and(|previous| dead.birth() <= previous) {
             // The node, and hence all below it (invariant 2), is in the previous version's tree too.
             return Ok(());
         }
-        let birth = head.birth;
-        if let super::node::Link::Memory(pointer) = word.link() {
-            found.push(Dead::Node { pointer, birth });
-        }
+        visit(dead);
     }
     if level == 0 {
-        for (entry, kept) in side.entries(slab)?.into_iter().zip(next.entries(slab)?) {
+        for (entry, kept) in side.entries(walk)?.into_iter().zip(next.entries(walk)?) {
             if let Some(location) = entry.location() {
                 let birth = entry.birth();
                 if entry != kept && previous.is_none_or(|previous| birth > previous) {
-                    found.push(Dead::Page { location, birth });
+                    visit(Dead::Page { location, birth });
                 }
             }
         }
         return Ok(());
     }
+    let (side, next) = (side.children(walk, level)?, next.children(walk, level)?);
     for index in 0..FANOUT {
-        let (side, next) = (side.child(slab, level, index)?, next.child(slab, level, index)?);
-        lost(slab, side, next, level - 1, previous, found)?;
+        lost(walk, side.side(level, index), next.side(level, index), level - 1, previous, visit)?;
     }
     Ok(())
 }

@@ -4,23 +4,36 @@
 //! of what it replaced, or, dropped, as nothing: all nodes that it made are freed, and the tip is as it was
 //! (invariant 10). What it replaced is only listed, never touched: readers of older versions still see it.
 
-use super::node::{Entry, Link, NodePointer, Word, capacity, height_for, index_at};
+use super::node::{Entry, Link, NodeAddress, NodePointer, Word, capacity, height_for, index_at};
 use super::root::Root;
-use super::slab::Slab;
+use super::slab::{Peeked, Slab, Walk};
 use crate::error::Result;
 use crate::id::{Location, PageId, Version};
 
 /// Something that a version no longer reaches, and that older ones from `birth` on may.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Dead {
-    Node { pointer: NodePointer, birth: Version },
-    Page { location: Location, birth: Version },
+    /// A node that only is in memory, or was when it died.
+    Node {
+        pointer: NodePointer,
+        birth: Version,
+    },
+    /// A node on disk; a copy of it may be in memory.
+    Stored {
+        address: NodeAddress,
+        is_leaf: bool,
+        birth: Version,
+    },
+    Page {
+        location: Location,
+        birth: Version,
+    },
 }
 
 impl Dead {
     pub(crate) fn birth(&self) -> Version {
         match *self {
-            Dead::Node { birth, .. } | Dead::Page { birth, .. } => birth,
+            Dead::Node { birth, .. } | Dead::Stored { birth, .. } | Dead::Page { birth, .. } => birth,
         }
     }
 }
@@ -129,11 +142,11 @@ impl<'s> Edit<'s> {
         let mut word = &mut root.word;
         for level in (1..root.height).rev() {
             let (inner, replaced) = slab.own_inner(word, level, *version, made)?;
-            note(slab, dead, replaced);
+            dead.extend(replaced);
             word = &mut inner.words[index_at(level, id.0)];
         }
         let (leaf, replaced) = slab.own_leaf(word, *version, *settled, made)?;
-        note(slab, dead, replaced);
+        dead.extend(replaced);
         let old = std::mem::replace(&mut leaf.entries[index_at(0, id.0)], entry);
         self.forget(id, old);
         Ok(())
@@ -168,33 +181,31 @@ impl<'s> Edit<'s> {
 
     /// Takes levels away that `page_count` doesn't need.
     fn shrink(&mut self, page_count: u64) -> Result<()> {
-        let height = height_for(page_count);
+        let (height, walk) = (height_for(page_count), self.slab.walk());
         while self.root.height > height {
             let level = self.root.height - 1;
-            let top = std::mem::replace(&mut self.root.word, Word::new(Link::None));
+            let top = self.root.word.link();
             let below = match level {
                 0 => Link::None,
-                _ => self.slab.inner(&top, level)?.map_or(Link::None, |inner| inner.words[0].link()),
+                _ => walk.children(top, level)?[0],
             };
-            self.drop_node(&top);
+            self.drop_node(&walk, top, level)?;
             self.root.word.set(below);
             self.root.height -= 1;
         }
         Ok(())
     }
 
-    /// Lists the node at `word`, which this version no longer reaches.
-    fn drop_node(&mut self, word: &Word) {
-        let Link::Memory(pointer) = word.link() else {
-            debug_assert_eq!(word.link(), Link::None, "a dropped node was read in before");
-            return;
-        };
-        let birth = self.slab.head_of(pointer).birth;
-        if birth == self.version {
-            self.abandoned.push(pointer);
-        } else {
-            self.dead.push(Dead::Node { pointer, birth });
+    /// Lists the node that `link` led to, and that this version no longer reaches.
+    fn drop_node(&mut self, walk: &Walk<'_>, link: Link, level: u32) -> Result<()> {
+        match (walk.dead(link, level)?, link) {
+            (Some(dead), Link::Memory(pointer)) if dead.birth() == self.version => {
+                self.abandoned.push(pointer);
+            }
+            (Some(dead), _) => self.dead.push(dead),
+            (None, _) => {}
         }
+        Ok(())
     }
 
     fn cut(&mut self, word: &mut Word, level: u32, first: u64, page_count: u64) -> Result<()> {
@@ -202,7 +213,7 @@ impl<'s> Edit<'s> {
             return Ok(());
         }
         if first >= page_count {
-            self.kill(word, level, first)?;
+            self.kill(&self.slab.walk(), word.link(), level, first)?;
             word.set(Link::None);
             return Ok(());
         }
@@ -210,7 +221,7 @@ impl<'s> Edit<'s> {
             let (leaf, replaced) = self.slab.own_leaf(word, self.version, self.settled, &mut self.made)?;
             let beyond = usize::try_from(page_count - first).expect("within a leaf");
             let olds: Vec<Entry> = leaf.entries[beyond..].iter_mut().map(std::mem::take).collect();
-            note(self.slab, &mut self.dead, replaced);
+            self.dead.extend(replaced);
             for (id, old) in (page_count..).zip(olds) {
                 self.forget(PageId(id), old);
             }
@@ -218,7 +229,7 @@ impl<'s> Edit<'s> {
         }
         let slab = self.slab;
         let (inner, replaced) = slab.own_inner(word, level, self.version, &mut self.made)?;
-        note(slab, &mut self.dead, replaced);
+        self.dead.extend(replaced);
         for (index, child) in (0u64..).zip(&mut inner.words) {
             self.cut(child, level - 1, first + index * capacity(level), page_count)?;
         }
@@ -226,27 +237,21 @@ impl<'s> Edit<'s> {
     }
 
     /// Lists a whole subtree as dead.
-    fn kill(&mut self, word: &Word, level: u32, first: u64) -> Result<()> {
-        if level == 0 {
-            if let Some(leaf) = self.slab.leaf(word)? {
-                for (id, entry) in (first..).zip(leaf.entries) {
+    fn kill(&mut self, walk: &Walk<'_>, link: Link, level: u32, first: u64) -> Result<()> {
+        match walk.peek(link, level)? {
+            Some(Peeked::Leaf(_, entries)) => {
+                for (id, entry) in (first..).zip(entries) {
                     self.forget(PageId(id), entry);
                 }
-                self.drop_node(word);
             }
-        } else if let Some(inner) = self.slab.inner(word, level)? {
-            for (index, child) in (0u64..).zip(&inner.words) {
-                self.kill(child, level - 1, first + index * capacity(level))?;
+            Some(Peeked::Inner(_, links)) => {
+                for (index, child) in (0u64..).zip(links) {
+                    self.kill(walk, child, level - 1, first + index * capacity(level))?;
+                }
             }
-            self.drop_node(word);
+            None => return Ok(()),
         }
-        Ok(())
-    }
-}
-
-fn note(slab: &Slab, dead: &mut Vec<Dead>, replaced: Option<NodePointer>) {
-    if let Some(pointer) = replaced {
-        dead.push(Dead::Node { pointer, birth: slab.head_of(pointer).birth });
+        self.drop_node(walk, link, level)
     }
 }
 

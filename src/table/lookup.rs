@@ -2,24 +2,48 @@
 //!
 //! A lookup follows `height` words, whatever the version: nothing on the way depends on how much was written since.
 
-use super::node::{Entry, FANOUT, Word, capacity, index_at};
-use super::root::Root;
-use super::slab::Slab;
-use crate::error::Result;
-use crate::id::PageId;
+use crossbeam_epoch::Guard;
 
-/// The entry of page `id` in the version of `root`; [`Entry::ABSENT`] where there is none.
+use super::node::{Entry, FANOUT, Link, NodeAddress, capacity, index_at};
+use super::root::Root;
+use super::slab::{Entered, NodeImage, Peeked, Slab, Walk};
+use crate::error::Result;
+use crate::id::{PageId, Version};
+
+/// The entry of page `id` in the version of `root`; [`Entry::ABSENT`] where there is none. The guard is older than what
+/// keeps the root.
 #[inline]
-pub(crate) fn lookup(slab: &Slab, root: &Root, id: PageId) -> Result<Entry> {
+pub(crate) fn lookup(slab: &Slab, root: &Root, id: PageId, _guard: &Guard) -> Result<Entry> {
     if root.height == 0 || id.0 >= capacity(root.height) {
         return Ok(Entry::ABSENT);
     }
     let mut word = &root.word;
     for level in (1..root.height).rev() {
-        let Some(inner) = slab.inner(word, level)? else { return Ok(Entry::ABSENT) };
-        word = &inner.words[index_at(level, id.0)];
+        match slab.enter_inner(word, level)? {
+            Entered::Kept(inner) => word = &inner.words[index_at(level, id.0)],
+            Entered::Passing(image) => return lookup_on_disk(slab, *image, level, id),
+            Entered::Nothing => return Ok(Entry::ABSENT),
+        }
     }
-    Ok(slab.leaf(word)?.map_or(Entry::ABSENT, |leaf| leaf.entries[index_at(0, id.0)]))
+    match slab.enter_leaf(word)? {
+        Entered::Kept(leaf) => Ok(leaf.entries[index_at(0, id.0)]),
+        Entered::Passing(image) => lookup_on_disk(slab, *image, 0, id),
+        Entered::Nothing => Ok(Entry::ABSENT),
+    }
+}
+
+/// The rest of a lookup from a node that there was no room to keep.
+#[cold]
+fn lookup_on_disk(slab: &Slab, mut image: NodeImage, mut level: u32, id: PageId) -> Result<Entry> {
+    loop {
+        let child: Option<NodeAddress> = match image {
+            NodeImage::Leaf { entries, .. } => return Ok(entries[index_at(0, id.0)]),
+            NodeImage::Inner { children, .. } => children[index_at(level, id.0)],
+        };
+        let Some(address) = child else { return Ok(Entry::ABSENT) };
+        level -= 1;
+        image = slab.read_passing(address, level)?;
+    }
 }
 
 /// The entry of page `id`, which the tree of `root` covers, if that takes no reading of nodes and no thinking.
@@ -27,6 +51,9 @@ pub(crate) fn lookup(slab: &Slab, root: &Root, id: PageId) -> Result<Entry> {
 pub(crate) fn quick_lookup(root: &Root, id: PageId) -> Option<Entry> {
     Slab::resident_entry(&root.word, root.height, id.0).copied()
 }
+
+/// Leaves whose entries are gathered in one walk, before `visit` sees them: what it does may take long.
+const STRETCH_LEAVES: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// Calls `visit` with every entry that isn't absent, tombstones included, from page `from` on, in ascending order.
 /// `visit` ends the walk by returning `Ok(false)`.
@@ -36,40 +63,47 @@ pub(crate) fn for_each_entry(
     from: PageId,
     visit: &mut dyn FnMut(PageId, Entry) -> Result<bool>,
 ) -> Result<()> {
-    if root.height == 0 {
-        return Ok(());
-    }
-    walk(slab, &root.word, root.height - 1, 0, from.0, visit).map(|_| ())
-}
-
-fn walk(
-    slab: &Slab,
-    word: &Word,
-    level: u32,
-    first: u64,
-    from: u64,
-    visit: &mut dyn FnMut(PageId, Entry) -> Result<bool>,
-) -> Result<bool> {
-    if first.saturating_add(capacity(level + 1)) <= from {
-        return Ok(true);
-    }
-    if level == 0 {
-        let Some(leaf) = slab.leaf(word)? else { return Ok(true) };
-        for (id, entry) in (first..).zip(leaf.entries) {
-            if id >= from && entry != Entry::ABSENT && !visit(PageId(id), entry)? {
-                return Ok(false);
+    let mut stretch = Stretch { next: Some(from.0), leaves: Vec::with_capacity(STRETCH_LEAVES) };
+    while let (Some(from), 1..) = (stretch.next.take(), root.height) {
+        stretch.leaves.clear();
+        stretch.gather(&slab.walk(), root.word.link(), root.height - 1, 0, from)?;
+        for (first, entries) in &stretch.leaves {
+            for (id, entry) in (*first..).zip(entries) {
+                if id >= from && *entry != Entry::ABSENT && !visit(PageId(id), *entry)? {
+                    return Ok(());
+                }
             }
         }
-        return Ok(true);
     }
-    let Some(inner) = slab.inner(word, level)? else { return Ok(true) };
-    let span = capacity(level);
-    for (index, child) in (0u64..).zip(&inner.words) {
-        if !walk(slab, child, level - 1, first + index * span, from, visit)? {
-            return Ok(false);
+    Ok(())
+}
+
+/// Some of a version's leaves, in ascending order.
+struct Stretch {
+    /// Where the next stretch begins; `None` at the end.
+    next: Option<u64>,
+    leaves: Vec<(u64, [Entry; FANOUT])>,
+}
+
+impl Stretch {
+    fn gather(&mut self, walk: &Walk<'_>, link: Link, level: u32, first: u64, from: u64) -> Result<()> {
+        if link == Link::None || self.next.is_some() || first.saturating_add(capacity(level + 1)) <= from {
+            return Ok(());
         }
+        if level == 0 {
+            if self.leaves.len() == STRETCH_LEAVES {
+                self.next = Some(first);
+            } else {
+                self.leaves.push((first, walk.entries(link)?));
+            }
+            return Ok(());
+        }
+        let span = capacity(level);
+        for (index, child) in (0u64..).zip(walk.children(link, level)?) {
+            self.gather(walk, child, level - 1, first + index * span, from)?;
+        }
+        Ok(())
     }
-    Ok(true)
 }
 
 /// The first ids from `from` on, below `end`, that hold no page in `root`: at most `limit` of them.
@@ -97,44 +131,41 @@ pub(crate) fn youngest_from(
     slab: &Slab,
     root: &Root,
     from: u64,
-    than: crate::id::Version,
-) -> Result<Option<(PageId, crate::id::Version)>> {
+    than: Version,
+) -> Result<Option<(PageId, Version)>> {
     if root.height == 0 {
         return Ok(None);
     }
     let mut found = None;
-    youngest(slab, &root.word, root.height - 1, 0, from, than, &mut found)?;
+    youngest(&slab.walk(), root.word.link(), root.height - 1, 0, from, than, &mut found)?;
     Ok(found)
 }
 
 fn youngest(
-    slab: &Slab,
-    word: &Word,
+    walk: &Walk<'_>,
+    link: Link,
     level: u32,
     first: u64,
     from: u64,
-    than: crate::id::Version,
-    found: &mut Option<(PageId, crate::id::Version)>,
+    than: Version,
+    found: &mut Option<(PageId, Version)>,
 ) -> Result<()> {
     if found.is_some() || first.saturating_add(capacity(level + 1)) <= from {
         return Ok(());
     }
-    // A node is never older than what is below it (invariant 2), so an old one ends the search.
-    if slab.head(word, level)?.is_none_or(|head| head.birth <= than) {
-        return Ok(());
-    }
-    if level == 0 {
-        if let Some(leaf) = slab.leaf(word)? {
-            let young = (first..).zip(leaf.entries).find(|(id, entry)| *id >= from && entry.birth() > than);
+    match walk.peek(link, level)? {
+        // A node is never older than what is below it (invariant 2), so an old one ends the search.
+        Some(node) if node.birth() <= than => {}
+        Some(Peeked::Leaf(_, entries)) => {
+            let young = (first..).zip(entries).find(|(id, entry)| *id >= from && entry.birth() > than);
             *found = young.map(|(id, entry)| (PageId(id), entry.birth()));
         }
-        return Ok(());
-    }
-    if let Some(inner) = slab.inner(word, level)? {
-        for index in 0..FANOUT {
-            let child = first + (index as u64) * capacity(level);
-            youngest(slab, &inner.words[index], level - 1, child, from, than, found)?;
+        Some(Peeked::Inner(_, links)) => {
+            for (index, child) in (0u64..).zip(links) {
+                youngest(walk, child, level - 1, first + index * capacity(level), from, than, found)?;
+            }
         }
+        None => {}
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! An inner node holds [`FANOUT`] words, a leaf [`FANOUT`] entries of 16 bytes. A node is filled by the one edit
 //! that made it and never changes after it is published (invariant 1), but for three marks that say the same
-//! thing in another way: a word that names a node on disk may be replaced by one that names its copy in memory,
+//! thing in another way: a word that names a node on disk may be replaced by one that names its copy in memory, and back;
 //! `disk` is set when a checkpoint wrote the node, `died` when a commit replaced it.
 
 use crate::id::{Location, PACKED_BITS, Version};
@@ -200,6 +200,13 @@ impl Word {
         self.0.store(Self::pack(link), Ordering::Release);
     }
 
+    /// Replaces the link to a node in memory by the one to the same node on disk.
+    pub(super) fn unload(&self, from: NodePointer, to: NodeAddress) {
+        // Losing a race is impossible where this is called, and would be harmless: the word leads to the same node.
+        let _ =
+            self.0.compare_exchange(from.0, Self::pack(Link::Disk(to)), Ordering::Release, Ordering::Relaxed);
+    }
+
     /// Replaces a disk link by the link to the same node in memory.
     pub(super) fn rebase(&self, from: NodeAddress, to: NodePointer) {
         // Losing the race is fine: the other thread put the same node there (invariant 1).
@@ -208,6 +215,9 @@ impl Word {
     }
 }
 
+/// Set in [`Head::died`] while the reclaimer has the node itself in a list, and not its place on disk.
+const LISTED: u64 = 1 << 63;
+
 /// What every node begins with.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -215,7 +225,7 @@ pub(crate) struct Head {
     pub(crate) birth: Version,
     /// The node's address on disk, in [`NodeAddress`] units; 0 while it is dirty.
     disk: AtomicU64,
-    /// Set by the commit that replaced the node; read and written under the commit lock only.
+    /// The version whose commit replaced the node, with [`LISTED`].
     died: AtomicU64,
     #[cfg(loom)]
     pub(super) canary: loom::cell::UnsafeCell<u32>,
@@ -239,16 +249,27 @@ impl Head {
         }
     }
 
-    pub(crate) fn set_disk(&self, address: Option<NodeAddress>) {
-        self.disk.store(address.map_or(0, |address| address.0), Ordering::Release);
+    /// To be called once, by [`Slab::written`](super::slab::Slab::written).
+    pub(super) fn set_disk(&self, address: NodeAddress) {
+        self.disk.store(address.0, Ordering::Release);
     }
 
+    /// Whether a commit has replaced the node; meaningful under the commit lock.
     pub(crate) fn has_died(&self) -> bool {
         self.died.load(Ordering::Relaxed) != 0
     }
 
+    /// Marks a node that is put into the reclaimer's lists because `version` replaced it.
     pub(crate) fn set_died(&self, version: Version) {
-        self.died.store(version.0, Ordering::Relaxed);
+        self.died.store(version.0 | LISTED, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_listed(&self) -> bool {
+        self.died.load(Ordering::Relaxed) & LISTED != 0
+    }
+
+    pub(super) fn unlist(&self) {
+        self.died.fetch_and(!LISTED, Ordering::Relaxed);
     }
 }
 
@@ -270,14 +291,6 @@ impl Inner {
     pub(crate) fn empty(birth: Version) -> Inner {
         Inner { head: Head::new(birth, None), words: std::array::from_fn(|_| Word::new(Link::None)) }
     }
-
-    /// The same children under a newer birth.
-    pub(crate) fn copied(&self, birth: Version) -> Inner {
-        Inner {
-            head: Head::new(birth, None),
-            words: std::array::from_fn(|index| Word::new(self.words[index].link())),
-        }
-    }
 }
 
 impl Leaf {
@@ -287,8 +300,7 @@ impl Leaf {
 
     /// The same entries under a newer birth, without the tombstones that no open transaction can need:
     /// those of `settled` and before.
-    pub(crate) fn copied(&self, birth: Version, settled: Version) -> Leaf {
-        let mut entries = self.entries;
+    pub(crate) fn copied(mut entries: [Entry; FANOUT], birth: Version, settled: Version) -> Leaf {
         for entry in &mut entries {
             if !entry.is_page() && entry.birth() <= settled {
                 *entry = Entry::ABSENT;

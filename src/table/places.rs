@@ -1,8 +1,8 @@
 //! Where everything that a version reaches lies on disk.
 
-use super::node::{Link, NodeAddress, Word};
+use super::node::{Entry, Link, NodeAddress};
 use super::root::Root;
-use super::slab::Slab;
+use super::slab::{Peeked, Slab, Walk};
 use crate::error::Result;
 use crate::id::Location;
 
@@ -21,23 +21,24 @@ pub(crate) fn for_each_place(
 ) -> Result<()> {
     match root.height {
         0 => Ok(()),
-        height => walk(slab, &root.word, height - 1, visit),
+        height => {
+            let walk = slab.walk();
+            go(&walk, root.word.link(), height - 1, visit)
+        }
     }
 }
 
-fn walk(slab: &Slab, word: &Word, level: u32, visit: &mut dyn FnMut(Place) -> Result<()>) -> Result<()> {
-    let address = match word.link() {
-        Link::None => return Ok(()),
-        Link::Disk(address) => Some(address),
-        Link::Memory(pointer) => slab.head_of(pointer).disk(),
-    };
-    if let Some(address) = address {
+fn go(walk: &Walk<'_>, link: Link, level: u32, visit: &mut dyn FnMut(Place) -> Result<()>) -> Result<()> {
+    if let Some(address) = walk.address(link) {
         visit(Place::Node { address, is_leaf: level == 0 })?;
     }
-    if level == 0 {
-        let entries = slab.leaf(word)?.into_iter().flat_map(|leaf| leaf.entries);
-        return entries.filter_map(super::node::Entry::location).try_for_each(|at| visit(Place::Page(at)));
+    match walk.peek(link, level)? {
+        Some(Peeked::Inner(_, links)) => {
+            links.into_iter().try_for_each(|child| go(walk, child, level - 1, visit))
+        }
+        Some(Peeked::Leaf(_, entries)) => {
+            entries.into_iter().filter_map(Entry::location).try_for_each(|at| visit(Place::Page(at)))
+        }
+        None => Ok(()),
     }
-    let Some(inner) = slab.inner(word, level)? else { return Ok(()) };
-    inner.words.iter().try_for_each(|child| walk(slab, child, level - 1, visit))
 }

@@ -6,16 +6,21 @@
 //! - *Lending.* A reference to a node is only made from a borrowed [`Word`], for as long as that borrow lasts. A word
 //!   is borrowed from a node or from a root, and a root is borrowed from something that keeps its version alive: an
 //!   epoch guard that was pinned before the root was loaded, a registry slot, the reclaimer's own list, or the edit
-//!   that builds it. While a version is alive nothing that its root reaches is freed (invariant 4). So the target
-//!   outlives the borrow.
+//!   that builds it. While a version is alive nothing that its root reaches is freed (invariant 4), but for copies of
+//!   nodes on disk that are evicted (see there). So the target outlives the borrow.
 //! - *Mutating.* [`Slab::own_inner`] and [`Slab::own_leaf`] give `&mut` only to nodes whose birth is the version that is being
 //!   built. Such a node was made by that edit, is reached by exactly one word of the unpublished tree, and the caller
 //!   holds that word by `&mut`.
 //! - *Freeing.* [`Slab::free`] takes a node that the reclaimer judged dead (no live version sees it) after one grace period,
 //!   and whose further grace period has passed too (invariant 7); or one that was never published. Each node is
 //!   given to it once (invariant 5), which `resident_bytes` falling to zero at the end shows in tests.
-//! - *One copy.* A node on disk has at most one copy in memory: `faulted` maps its address to it, so two parents that
-//!   share a child reach the same copy, and freeing that copy frees them all.
+//! - *Copies.* A node that is on disk is named by its address, and its memory is a copy that can be had again. `copies`
+//!   owns them: whoever takes one out of it, frees it. A node that isn't on disk is named by its pointer.
+//! - *Evicting.* [`Slab::evict`] takes all copies at once and lets every word that leads to one from a node which stays
+//!   lead to the disk again. The words that stay are those of nodes that are in no `copies`: they hang together at
+//!   the top of each tree, since a node is written after its children. Copies are freed after a grace period. So a
+//!   reference to one is held only under a guard (readers), under the commit lock (edits), under the reclaimer's, or by a
+//!   [`Walk`], all of which evictions stay away from.
 #![allow(unsafe_code)]
 #![expect(
     clippy::cast_ptr_alignment,
@@ -25,11 +30,13 @@
 use std::collections::HashMap;
 use std::ptr;
 
+use super::edit::Dead;
 use super::node::{Entry, FANOUT, Head, Inner, Leaf, Link, NodeAddress, NodePointer, Word};
+use super::root::Root;
 use crate::error::Result;
 use crate::id::Version;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// A node's contents as they stand on disk.
 pub(crate) enum NodeImage {
@@ -43,11 +50,24 @@ pub(crate) trait NodeSource: Send + Sync {
     fn read_node(&self, address: NodeAddress, level: u32) -> Result<NodeImage>;
 }
 
+/// Copies of nodes on disk, by their addresses.
+pub(crate) type Copies = HashMap<NodeAddress, NodePointer>;
+
 /// Owner of all nodes of one store.
 pub(crate) struct Slab {
     source: Box<dyn NodeSource>,
+    /// Bytes of nodes that should be in memory at most.
+    limit: u64,
     resident_bytes: AtomicU64,
-    faulted: Mutex<HashMap<NodeAddress, NodePointer>>,
+    copies: Mutex<Copies>,
+    /// Bytes of what `copies` holds; changed under its lock.
+    copied_bytes: AtomicU64,
+    /// Held shared by walks, alone by evictions.
+    walks: RwLock<()>,
+    /// Bytes of nodes that readers would have kept, had there been room, since the last eviction.
+    refused_bytes: AtomicU64,
+    reads: AtomicU64,
+    evictions: AtomicU64,
 }
 
 // SAFETY: a node pointer is a name; it is only followed under the rules above, which don't depend on the thread.
@@ -61,19 +81,63 @@ impl std::fmt::Debug for Slab {
     }
 }
 
+/// What an allocation takes beside its contents, and an entry of `copies` with it: measured roundly.
+const OVERHEAD: u64 = 40;
+
 /// The bytes of a node in memory.
 pub(crate) fn memory_size(is_leaf: bool) -> u64 {
-    if is_leaf { size_of::<Leaf>() as u64 } else { size_of::<Inner>() as u64 }
+    OVERHEAD + if is_leaf { size_of::<Leaf>() as u64 } else { size_of::<Inner>() as u64 }
+}
+
+/// What a reader finds behind a word.
+pub(super) enum Entered<'a, T> {
+    /// The node in memory.
+    Kept(&'a T),
+    /// The node as read from disk; there was no room to keep it.
+    Passing(Box<NodeImage>),
+    Nothing,
 }
 
 impl Slab {
-    pub(crate) fn new(source: Box<dyn NodeSource>) -> Slab {
-        Slab { source, resident_bytes: AtomicU64::new(0), faulted: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(source: Box<dyn NodeSource>, limit: u64) -> Slab {
+        Slab {
+            source,
+            limit,
+            resident_bytes: AtomicU64::new(0),
+            copies: Mutex::new(HashMap::new()),
+            copied_bytes: AtomicU64::new(0),
+            walks: RwLock::new(()),
+            refused_bytes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        }
     }
 
     /// Bytes of all nodes in memory, those that wait to be freed included.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.resident_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the nodes in memory that no checkpoint has written, and of those that wait to be freed.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        self.resident_bytes().saturating_sub(self.copied_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of nodes that should be in memory at most.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Nodes read from disk, and evictions.
+    pub(crate) fn reads_and_evictions(&self) -> (u64, u64) {
+        (self.reads.load(Ordering::Relaxed), self.evictions.load(Ordering::Relaxed))
+    }
+
+    /// Whether there are more nodes in memory than should be, or readers have found no room for twice as much as fits:
+    /// then what is there is not what they need.
+    pub(crate) fn wants_eviction(&self) -> bool {
+        let is_over = self.resident_bytes() > self.limit && self.copied_bytes.load(Ordering::Relaxed) > 0;
+        is_over || self.refused_bytes.load(Ordering::Relaxed) / 2 > self.limit
     }
 
     fn keep_inner(&self, inner: Inner) -> NodePointer {
@@ -86,35 +150,117 @@ impl Slab {
         NodePointer::from_leaf(Box::into_raw(Box::new(leaf)))
     }
 
-    /// The child that `word` of a node at `level + 1` (or of a root) leads to, read in if it is on disk.
-    #[cold]
-    fn pointer(&self, word: &Word, level: u32) -> Result<Option<NodePointer>> {
-        match word.link() {
-            Link::Memory(pointer) => Ok(Some(pointer)),
-            Link::None => Ok(None),
-            Link::Disk(address) => self.fault(word, address, level).map(Some),
+    /// For a reader under a guard: the inner node at `level` that `word` leads to.
+    #[inline]
+    pub(super) fn enter_inner<'a>(&self, word: &'a Word, level: u32) -> Result<Entered<'a, Inner>> {
+        debug_assert!(level > 0);
+        match word.resident() {
+            // SAFETY: lending, as argued at the head of this file; words above level 0 lead to inner nodes.
+            Some(pointer) => Ok(Entered::Kept(unsafe { lend_inner(pointer) })),
+            None => self.enter(word, level, |pointer| {
+                // SAFETY: as above.
+                unsafe { lend_inner(pointer) }
+            }),
         }
     }
 
+    /// For a reader under a guard: the leaf that `word` leads to.
     #[inline]
-    pub(crate) fn inner<'a>(&self, word: &'a Word, level: u32) -> Result<Option<&'a Inner>> {
-        debug_assert!(level > 0);
-        let found = match word.resident() {
-            Some(pointer) => Some(pointer),
-            None => self.pointer(word, level)?,
-        };
-        // SAFETY: lending, as argued at the head of this file; words above level 0 lead to inner nodes.
-        Ok(found.map(|pointer| unsafe { lend_inner(pointer) }))
+    pub(super) fn enter_leaf<'a>(&self, word: &'a Word) -> Result<Entered<'a, Leaf>> {
+        match word.resident() {
+            // SAFETY: lending, as argued at the head of this file; words to level 0 lead to leaves.
+            Some(pointer) => Ok(Entered::Kept(unsafe { lend_leaf(pointer) })),
+            None => self.enter(word, 0, |pointer| {
+                // SAFETY: as above.
+                unsafe { lend_leaf(pointer) }
+            }),
+        }
     }
 
-    #[inline]
-    pub(crate) fn leaf<'a>(&self, word: &'a Word) -> Result<Option<&'a Leaf>> {
-        let found = match word.resident() {
-            Some(pointer) => Some(pointer),
-            None => self.pointer(word, 0)?,
+    #[cold]
+    fn enter<'a, T>(
+        &self,
+        word: &'a Word,
+        level: u32,
+        lend: impl Fn(NodePointer) -> &'a T,
+    ) -> Result<Entered<'a, T>> {
+        let address = match word.link() {
+            Link::Memory(pointer) => return Ok(Entered::Kept(lend(pointer))),
+            Link::None => return Ok(Entered::Nothing),
+            Link::Disk(address) => address,
         };
-        // SAFETY: lending, as argued at the head of this file; words to level 0 lead to leaves.
-        Ok(found.map(|pointer| unsafe { lend_leaf(pointer) }))
+        let found = self.copies.lock().get(&address).copied();
+        let pointer = match found {
+            Some(pointer) => pointer,
+            None => {
+                // Without the lock: others find what is there meanwhile.
+                let image = self.read(address, level)?;
+                let size = memory_size(level == 0);
+                // An eighth is left for what commits make.
+                if self.resident_bytes() + size > self.limit - self.limit / 8 {
+                    self.refused_bytes.fetch_add(size, Ordering::Relaxed);
+                    return Ok(Entered::Passing(Box::new(image)));
+                }
+                self.keep_copy(address, &image)
+            }
+        };
+        word.rebase(address, pointer);
+        Ok(Entered::Kept(lend(pointer)))
+    }
+
+    /// Reads a node below one that there was no room for.
+    pub(super) fn read_passing(&self, address: NodeAddress, level: u32) -> Result<NodeImage> {
+        self.refused_bytes.fetch_add(memory_size(level == 0), Ordering::Relaxed);
+        self.read(address, level)
+    }
+
+    fn read(&self, address: NodeAddress, level: u32) -> Result<NodeImage> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.source.read_node(address, level)
+    }
+
+    /// Keeps a node that was read, unless another thread was quicker.
+    fn keep_copy(&self, address: NodeAddress, image: &NodeImage) -> NodePointer {
+        let mut copies = self.copies.lock();
+        *copies.entry(address).or_insert_with(|| {
+            let pointer = match image {
+                NodeImage::Inner { birth, children } => self.keep_inner(Inner {
+                    head: Head::new(*birth, Some(address)),
+                    words: children.map(|child| Word::new(child.map_or(Link::None, Link::Disk))),
+                }),
+                NodeImage::Leaf { birth, entries } => {
+                    self.keep_leaf(Leaf { head: Head::new(*birth, Some(address)), entries: *entries })
+                }
+            };
+            self.copied_bytes.fetch_add(memory_size(pointer.is_leaf()), Ordering::Relaxed);
+            pointer
+        })
+    }
+
+    /// The contents of the node that `link` leads to. Under the commit lock, or in a walk.
+    fn peek(&self, link: Link, level: u32) -> Result<Option<Peeked>> {
+        let pointer = match link {
+            Link::None => return Ok(None),
+            Link::Memory(pointer) => pointer,
+            Link::Disk(address) => {
+                let found = self.copies.lock().get(&address).copied();
+                match found {
+                    Some(pointer) => pointer,
+                    None => return self.read(address, level).map(|image| Some(Peeked::from(image))),
+                }
+            }
+        };
+        Ok(Some(match self.node_of(pointer) {
+            NodeRef::Inner(inner) => {
+                Peeked::Inner(inner.head.birth, std::array::from_fn(|index| inner.words[index].link()))
+            }
+            NodeRef::Leaf(leaf) => Peeked::Leaf(leaf.head.birth, leaf.entries),
+        }))
+    }
+
+    /// Begins a walk, during which nothing is evicted. Walks should end: an export takes one for a stretch.
+    pub(crate) fn walk(&self) -> Walk<'_> {
+        Walk { slab: self, _stays: self.walks.read() }
     }
 
     /// The low word of page `id`'s entry in a tree of `height` levels that covers it, if all nodes on the way are in
@@ -139,58 +285,6 @@ impl Slab {
         word.resident().map(|pointer| unsafe { &(*pointer.untagged_leaf()).entries[index(0)] })
     }
 
-    /// The head of the node that `word` leads to, if it is in memory.
-    pub(crate) fn resident_head<'a>(&self, word: &'a Word) -> Option<&'a Head> {
-        match word.link() {
-            // SAFETY: lending, as argued at the head of this file.
-            Link::Memory(pointer) => Some(unsafe { lend_head(pointer) }),
-            Link::None | Link::Disk(_) => None,
-        }
-    }
-
-    /// The head of the node that `word` of a node at `level + 1` leads to, read in if it is on disk.
-    pub(crate) fn head<'a>(&self, word: &'a Word, level: u32) -> Result<Option<&'a Head>> {
-        // SAFETY: lending, as argued at the head of this file.
-        Ok(self.pointer(word, level)?.map(|pointer| unsafe { lend_head(pointer) }))
-    }
-
-    /// Whether two words lead to the same node, be it named by its copy in memory or by its place on disk.
-    pub(crate) fn same(&self, a: &Word, b: &Word) -> bool {
-        match (a.link(), b.link()) {
-            (Link::Memory(_), Link::Disk(address)) => {
-                self.resident_head(a).is_some_and(|head| head.disk() == Some(address))
-            }
-            (Link::Disk(address), Link::Memory(_)) => {
-                self.resident_head(b).is_some_and(|head| head.disk() == Some(address))
-            }
-            (a, b) => a == b,
-        }
-    }
-
-    #[cold]
-    fn fault(&self, word: &Word, address: NodeAddress, level: u32) -> Result<NodePointer> {
-        // The lock is held over the read, so that a node is read once however many threads ask for it.
-        let mut faulted = self.faulted.lock();
-        let pointer = if let Some(found) = faulted.get(&address) {
-            *found
-        } else {
-            let disk = Some(address);
-            let pointer = match self.source.read_node(address, level)? {
-                NodeImage::Inner { birth, children } => self.keep_inner(Inner {
-                    head: Head::new(birth, disk),
-                    words: children.map(|child| Word::new(child.map_or(Link::None, Link::Disk))),
-                }),
-                NodeImage::Leaf { birth, entries } => {
-                    self.keep_leaf(Leaf { head: Head::new(birth, disk), entries })
-                }
-            };
-            faulted.insert(address, pointer);
-            pointer
-        };
-        word.rebase(address, pointer);
-        Ok(pointer)
-    }
-
     /// Makes the inner node at `word` one of `version`: itself if it is, else a copy. Returns what it replaced.
     pub(crate) fn own_inner<'a>(
         &self,
@@ -198,25 +292,24 @@ impl Slab {
         level: u32,
         version: Version,
         made: &mut Vec<NodePointer>,
-    ) -> Result<(&'a mut Inner, Option<NodePointer>)> {
-        let found = self.pointer(word, level)?;
-        // SAFETY: lending: `word` is borrowed while the reference is used.
-        let copy = match found.map(|pointer| unsafe { lend_inner(pointer) }) {
-            Some(inner) if inner.head.birth == version => None,
-            Some(inner) => Some(inner.copied(version)),
-            None => Some(Inner::empty(version)),
-        };
-        let replaced = if copy.is_some() { found } else { None };
-        let pointer = match (copy, found) {
-            (Some(copy), _) => self.keep_inner(copy),
-            (None, Some(own)) => own,
-            (None, None) => unreachable!("a missing node gets an empty one"),
-        };
-        if replaced.is_some() || found.is_none() {
-            word.set(Link::Memory(pointer));
-            made.push(pointer);
+    ) -> Result<(&'a mut Inner, Option<Dead>)> {
+        if let Some(own) = self.own(word, version) {
+            // SAFETY: mutating, as argued at the head of this file: the node's birth is `version`.
+            return Ok((unsafe { &mut *own.untagged().cast::<Inner>() }, None));
         }
-        // SAFETY: mutating, as argued at the head of this file: the node's birth is `version`.
+        let before = word.link();
+        let inner = match self.peek(before, level)? {
+            Some(Peeked::Inner(_, links)) => {
+                Inner { head: Head::new(version, None), words: links.map(Word::new) }
+            }
+            Some(Peeked::Leaf(..)) => unreachable!("words above level 0 lead to inner nodes"),
+            None => Inner::empty(version),
+        };
+        let replaced = self.dead(before, level)?;
+        let pointer = self.keep_inner(inner);
+        word.set(Link::Memory(pointer));
+        made.push(pointer);
+        // SAFETY: as above.
         Ok((unsafe { &mut *pointer.untagged().cast::<Inner>() }, replaced))
     }
 
@@ -227,26 +320,135 @@ impl Slab {
         version: Version,
         settled: Version,
         made: &mut Vec<NodePointer>,
-    ) -> Result<(&'a mut Leaf, Option<NodePointer>)> {
-        let found = self.pointer(word, 0)?;
-        // SAFETY: lending: `word` is borrowed while the reference is used.
-        let copy = match found.map(|pointer| unsafe { lend_leaf(pointer) }) {
-            Some(leaf) if leaf.head.birth == version => None,
-            Some(leaf) => Some(leaf.copied(version, settled)),
-            None => Some(Leaf::empty(version)),
-        };
-        let replaced = if copy.is_some() { found } else { None };
-        let pointer = match (copy, found) {
-            (Some(copy), _) => self.keep_leaf(copy),
-            (None, Some(own)) => own,
-            (None, None) => unreachable!("a missing node gets an empty one"),
-        };
-        if replaced.is_some() || found.is_none() {
-            word.set(Link::Memory(pointer));
-            made.push(pointer);
+    ) -> Result<(&'a mut Leaf, Option<Dead>)> {
+        if let Some(own) = self.own(word, version) {
+            // SAFETY: mutating, as argued at the head of this file: the node's birth is `version`.
+            return Ok((unsafe { &mut *own.untagged().cast::<Leaf>() }, None));
         }
-        // SAFETY: mutating, as argued at the head of this file: the node's birth is `version`.
+        let before = word.link();
+        let leaf = match self.peek(before, 0)? {
+            Some(Peeked::Leaf(_, entries)) => Leaf::copied(entries, version, settled),
+            Some(Peeked::Inner(..)) => unreachable!("words to level 0 lead to leaves"),
+            None => Leaf::empty(version),
+        };
+        let replaced = self.dead(before, 0)?;
+        let pointer = self.keep_leaf(leaf);
+        word.set(Link::Memory(pointer));
+        made.push(pointer);
+        // SAFETY: as above.
         Ok((unsafe { &mut *pointer.untagged().cast::<Leaf>() }, replaced))
+    }
+
+    /// The node at `word`, if the edit of `version` has made it.
+    fn own(&self, word: &Word, version: Version) -> Option<NodePointer> {
+        let pointer = word.resident()?;
+        (self.head_of(pointer).birth == version).then_some(pointer)
+    }
+
+    /// The node that `link` leads to, as the reclaimer's lists name it. Under the commit lock, or in a walk.
+    pub(super) fn dead(&self, link: Link, level: u32) -> Result<Option<Dead>> {
+        let (address, birth) = match link {
+            Link::None => return Ok(None),
+            Link::Memory(pointer) => {
+                let head = self.head_of(pointer);
+                match head.disk() {
+                    Some(address) => (address, head.birth),
+                    None => return Ok(Some(Dead::Node { pointer, birth: head.birth })),
+                }
+            }
+            Link::Disk(address) => match self.peek(link, level)? {
+                Some(found) => (address, found.birth()),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Dead::Stored { address, is_leaf: level == 0, birth }))
+    }
+
+    /// Takes note that a checkpoint has written a node. Under the commit lock.
+    pub(crate) fn written(&self, pointer: NodePointer, address: NodeAddress) {
+        // The lock orders this with `unlisted`.
+        let mut copies = self.copies.lock();
+        let head = self.head_of(pointer);
+        head.set_disk(address);
+        if !head.is_listed() {
+            self.adopt(&mut copies, address, pointer);
+        }
+    }
+
+    /// Takes note that a node which had died stays, because an older version sees it.
+    pub(crate) fn unlisted(&self, pointer: NodePointer) {
+        let mut copies = self.copies.lock();
+        let head = self.head_of(pointer);
+        head.unlist();
+        if let Some(address) = head.disk() {
+            self.adopt(&mut copies, address, pointer);
+        }
+    }
+
+    fn adopt(&self, copies: &mut Copies, address: NodeAddress, pointer: NodePointer) {
+        self.copied_bytes.fetch_add(memory_size(pointer.is_leaf()), Ordering::Relaxed);
+        let before = copies.insert(address, pointer);
+        debug_assert!(before.is_none(), "a node that was never read has one copy: itself");
+    }
+
+    /// Frees the copy of a node whose place on disk is free, and that nobody reaches any more.
+    pub(crate) fn forget(&self, address: NodeAddress) {
+        let found = {
+            let mut copies = self.copies.lock();
+            let found = copies.remove(&address);
+            let bytes = found.map_or(0, |pointer| memory_size(pointer.is_leaf()));
+            self.copied_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            found
+        };
+        if let Some(pointer) = found {
+            // SAFETY: the reclaimer calls this for a node that is dead after its further grace period; `copies` owned the
+            // copy, and gave it here.
+            unsafe { self.free(pointer) }
+        }
+    }
+
+    /// Takes all copies away from readers to come, unless a walk is under way. `roots` are all that anybody may read from,
+    /// but the reclaimer's and the commit lock are held, so nothing is in the making. The copies are to be freed
+    /// ([`Slab::free_copies`]) after a grace period.
+    pub(crate) fn evict<'r>(&self, roots: impl Iterator<Item = &'r Root>) -> Option<Copies> {
+        let _alone = self.walks.try_write()?;
+        // First this, so that no reader puts one of them back.
+        let copies = {
+            let mut copies = self.copies.lock();
+            self.copied_bytes.store(0, Ordering::Relaxed);
+            std::mem::take(&mut *copies)
+        };
+        let mut seen = std::collections::HashSet::new();
+        for root in roots {
+            self.unload(&root.word, &mut seen);
+        }
+        self.refused_bytes.store(0, Ordering::Relaxed);
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+        Some(copies)
+    }
+
+    fn unload(&self, word: &Word, seen: &mut std::collections::HashSet<NodePointer>) {
+        let Link::Memory(pointer) = word.link() else { return };
+        let head = self.head_of(pointer);
+        match head.disk() {
+            Some(address) if !head.is_listed() => word.unload(pointer, address),
+            _ => {
+                if let NodeRef::Inner(inner) = self.node_of(pointer)
+                    && seen.insert(pointer)
+                {
+                    inner.words.iter().for_each(|child| self.unload(child, seen));
+                }
+            }
+        }
+    }
+
+    /// Frees some of the copies that were evicted, a grace period ago; whether that were all.
+    pub(crate) fn free_copies(&self, copies: &mut Vec<NodePointer>, some: usize) -> bool {
+        for pointer in copies.drain(copies.len().saturating_sub(some)..) {
+            // SAFETY: no word has led to it for a grace period; `copies` owned it.
+            unsafe { self.free(pointer) }
+        }
+        copies.is_empty()
     }
 
     /// The head of a node that the caller knows to be alive: one of its own edit, of a dead list, or of a held root.
@@ -278,12 +480,7 @@ impl Slab {
             // SAFETY: loom checks that no access is concurrent with this one; that is what it is for.
             unsafe { *canary = 0 }
         });
-        if let Some(address) = head.disk() {
-            let mut faulted = self.faulted.lock();
-            if faulted.get(&address).is_some_and(|found| *found == pointer) {
-                faulted.remove(&address);
-            }
-        }
+        let _ = head;
         self.resident_bytes.fetch_sub(memory_size(pointer.is_leaf()), Ordering::Relaxed);
         if pointer.is_leaf() {
             // SAFETY: made by `keep_leaf` from a box, and freed once, by the caller's promise.
@@ -301,9 +498,9 @@ impl Slab {
         unsafe { self.free(pointer) }
     }
 
-    /// Lists every node that was read in: an edit that was given up may have been the only one to reach it.
-    pub(crate) fn list_faulted(&self, seen: &mut std::collections::HashSet<NodePointer>) {
-        seen.extend(self.faulted.lock().values());
+    /// Lists every copy.
+    pub(crate) fn list_copies(&self, seen: &mut std::collections::HashSet<NodePointer>) {
+        seen.extend(self.copies.lock().values());
     }
 
     /// Lists every node in memory that `word` reaches and that `seen` has not met yet.
@@ -317,6 +514,80 @@ impl Slab {
                 self.list_tree(child, seen);
             }
         }
+    }
+}
+
+/// A node's contents, taken out of it.
+pub(crate) enum Peeked {
+    Inner(Version, [Link; FANOUT]),
+    Leaf(Version, [Entry; FANOUT]),
+}
+
+impl Peeked {
+    pub(crate) fn birth(&self) -> Version {
+        match self {
+            Peeked::Inner(birth, _) | Peeked::Leaf(birth, _) => *birth,
+        }
+    }
+}
+
+impl From<NodeImage> for Peeked {
+    fn from(image: NodeImage) -> Peeked {
+        match image {
+            NodeImage::Inner { birth, children } => {
+                Peeked::Inner(birth, children.map(|child| child.map_or(Link::None, Link::Disk)))
+            }
+            NodeImage::Leaf { birth, entries } => Peeked::Leaf(birth, entries),
+        }
+    }
+}
+
+/// Whoever goes through a tree, or two, without keeping what is read on the way. Nothing is evicted meanwhile, so links
+/// may be held by value; they come from a root whose version the walker keeps alive.
+pub(crate) struct Walk<'s> {
+    slab: &'s Slab,
+    _stays: RwLockReadGuard<'s, ()>,
+}
+
+impl Walk<'_> {
+    /// The contents of the node at `level` that `link` leads to.
+    pub(crate) fn peek(&self, link: Link, level: u32) -> Result<Option<Peeked>> {
+        self.slab.peek(link, level)
+    }
+
+    /// The children of the inner node that `link` leads to.
+    pub(crate) fn children(&self, link: Link, level: u32) -> Result<[Link; FANOUT]> {
+        Ok(match self.slab.peek(link, level)? {
+            Some(Peeked::Inner(_, links)) => links,
+            Some(Peeked::Leaf(..)) | None => [Link::None; FANOUT],
+        })
+    }
+
+    /// The entries of the leaf that `link` leads to.
+    pub(crate) fn entries(&self, link: Link) -> Result<[Entry; FANOUT]> {
+        Ok(match self.slab.peek(link, 0)? {
+            Some(Peeked::Leaf(_, entries)) => entries,
+            Some(Peeked::Inner(..)) | None => [Entry::ABSENT; FANOUT],
+        })
+    }
+
+    /// The node that `link` leads to, as the reclaimer's lists name it.
+    pub(crate) fn dead(&self, link: Link, level: u32) -> Result<Option<Dead>> {
+        self.slab.dead(link, level)
+    }
+
+    /// Where the node that `link` leads to lies on disk, if it does.
+    pub(crate) fn address(&self, link: Link) -> Option<NodeAddress> {
+        match link {
+            Link::None => None,
+            Link::Disk(address) => Some(address),
+            Link::Memory(pointer) => self.slab.head_of(pointer).disk(),
+        }
+    }
+
+    /// Whether two links lead to the same node, be it named by a copy in memory or by its place on disk.
+    pub(crate) fn same(&self, a: Link, b: Link) -> bool {
+        a == b || self.address(a).is_some_and(|address| self.address(b) == Some(address))
     }
 }
 

@@ -12,9 +12,10 @@ use super::edit::{Dead, Edit};
 use super::lookup::lookup;
 use super::node::{Entry, Link, NodeAddress, NodePointer, Word, capacity, height_for};
 use super::root::Root;
-use super::slab::{NodeImage, NodeSource, Slab};
+use super::slab::{NodeImage, NodeRef, NodeSource, Slab};
 use crate::error::{Error, Result};
 use crate::id::{Location, PageId, Version};
+use crate::version::epoch::Epoch;
 
 struct NoDisk;
 
@@ -99,7 +100,7 @@ fn nodes(
     if seen.insert(pointer) {
         found.insert(found.len() as u64, pointer);
         if level > 0 {
-            let inner = slab.inner(word, level).expect("in memory").expect("a node");
+            let NodeRef::Inner(inner) = slab.node_of(pointer) else { panic!("a leaf above the leaves") };
             for child in &inner.words {
                 nodes(slab, child, level - 1, found, seen);
             }
@@ -126,6 +127,7 @@ fn split(dead: &[Dead]) -> (Vec<NodePointer>, Vec<u64>) {
         match item {
             Dead::Node { pointer, .. } => pointers.push(*pointer),
             Dead::Page { location, .. } => places.push(location.0),
+            Dead::Stored { .. } => panic!("nothing is on disk here"),
         }
     }
     (pointers, places)
@@ -151,14 +153,15 @@ fn heights_and_capacities_belong_together() {
 #[test]
 fn every_version_holds_its_entries() {
     for seed in 0..20 {
-        let slab = Slab::new(Box::new(NoDisk));
+        let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 60);
         for Made { root, entries, .. } in &made {
             let mut random = Random(seed);
             let probes: Vec<u64> =
                 entries.keys().copied().chain((0..300).map(|_| some_id(&mut random))).collect();
             for id in probes {
-                let found = lookup(&slab, root, PageId(id)).expect("all nodes are in memory");
+                let found =
+                    lookup(&slab, root, PageId(id), &Epoch::new().pin()).expect("all nodes are in memory");
                 let expected = entries.get(&id).copied();
                 assert_eq!(
                     found.location().map(|location| (location.0, found.birth().0)),
@@ -177,7 +180,7 @@ fn every_version_holds_its_entries() {
 #[test]
 fn the_dead_of_an_edit_are_what_it_no_longer_reaches() {
     for seed in 0..20 {
-        let slab = Slab::new(Box::new(NoDisk));
+        let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 60);
         for pair in made.windows(2) {
             let (before, after) = (items(&slab, &pair[0]), items(&slab, &pair[1]));
@@ -202,7 +205,7 @@ fn the_dead_of_an_edit_are_what_it_no_longer_reaches() {
 #[test]
 fn a_difference_is_what_brute_force_finds() {
     for seed in 0..10 {
-        let slab = Slab::new(Box::new(NoDisk));
+        let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 30);
         let mut random = Random(seed + 100);
         for _ in 0..200 {
@@ -233,7 +236,7 @@ fn a_difference_is_what_brute_force_finds() {
 #[test]
 fn what_only_one_version_sees_is_what_brute_force_finds() {
     for seed in 0..10 {
-        let slab = Slab::new(Box::new(NoDisk));
+        let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 30);
         let mut random = Random(seed + 200);
         for _ in 0..200 {
@@ -245,7 +248,7 @@ fn what_only_one_version_sees_is_what_brute_force_finds() {
             }
             let mut found = Vec::new();
             let neighbour = made[previous].root.version;
-            only_in(&slab, &made[this].root, Some(neighbour), &made[next].root, &mut found)
+            only_in(&slab, &made[this].root, Some(neighbour), &made[next].root, &mut |item| found.push(item))
                 .expect("all nodes are in memory");
             let (pointers, places) = split(&found);
             let (before, own, after) =

@@ -41,7 +41,7 @@ impl HeldRoot {
     }
 }
 
-/// Frees a node that the reclaimer judged dead and whose further grace period has passed.
+/// Frees a node that only is in memory, which the reclaimer judged dead and whose further grace period has passed.
 pub(super) fn free_node(slab: &Slab, pointer: NodePointer) {
     // SAFETY: the reclaimer gives each dead item here once (invariant 5), after nobody can reach it (invariants 4, 7).
     unsafe { slab.free(pointer) }

@@ -28,6 +28,7 @@ use crate::id::Version;
 use crate::log::segment::Segments;
 use crate::table::diff;
 use crate::table::edit::Dead;
+use crate::table::node::NodePointer;
 use crate::table::root::Root;
 use crate::table::slab::{Slab, memory_size};
 
@@ -48,6 +49,15 @@ struct Released {
     bytes: u64,
 }
 
+/// Copies that no word leads to any more; they wait for a grace period.
+struct Evicted {
+    ticket: u64,
+    copies: Vec<NodePointer>,
+}
+
+/// Copies that one pass frees at most, so that commits don't wait for a whole table to go.
+const COPIES_A_PASS: usize = 4096;
+
 /// See the head of this file.
 pub(crate) struct Reclaimer {
     slab: Arc<Slab>,
@@ -57,6 +67,8 @@ pub(crate) struct Reclaimer {
     settled: HeldRoot,
     retired: VecDeque<Retired>,
     released: VecDeque<Released>,
+    /// Copies of nodes that were evicted.
+    evicted: VecDeque<Evicted>,
     limbo_bytes: u64,
     /// Items whose subtree couldn't be read: they stay allocated until the store is opened again.
     leaks: u64,
@@ -69,7 +81,7 @@ fn limbo_size(dead: &[Dead]) -> u64 {
     dead.iter()
         .map(|item| match item {
             Dead::Node { pointer, .. } => memory_size(pointer.is_leaf()) + ITEM_BYTES,
-            Dead::Page { .. } => ITEM_BYTES,
+            Dead::Page { .. } | Dead::Stored { .. } => ITEM_BYTES,
         })
         .sum::<u64>()
         + size_of::<Root>() as u64
@@ -92,6 +104,7 @@ impl Reclaimer {
             settled,
             retired: VecDeque::new(),
             released: VecDeque::new(),
+            evicted: VecDeque::new(),
             limbo_bytes: 0,
             leaks: 0,
         }
@@ -129,9 +142,20 @@ impl Reclaimer {
         self.live.len()
     }
 
-    /// Batches that wait to be judged.
+    /// Batches and evictions that wait to be judged or freed.
     pub(crate) fn waiting(&self) -> usize {
-        self.retired.len() + self.released.len()
+        self.retired.len() + self.released.len() + self.evicted.len()
+    }
+
+    /// Takes the copies of nodes on disk out of memory, unless a walk is under way. `tip` is the current version; the
+    /// commit lock is held.
+    pub(crate) fn evict(&mut self, tip: &Root, grace: &Grace, epoch: &Epoch) {
+        let live = self.live.values().chain([&self.settled]);
+        let roots = live.chain(self.retired.iter().map(|retired| &retired.root)).map(HeldRoot::root);
+        let Some(copies) = self.slab.evict(roots.chain([tip])) else { return };
+        // The ticket is issued under a guard that is pinned after the words were changed.
+        let ticket = grace.issue(&epoch.pin());
+        self.evicted.push_back(Evicted { ticket, copies: copies.into_values().collect() });
     }
 
     /// Step 1: takes over what the commit that published `root` replaced, under a ticket issued after the publish.
@@ -145,7 +169,7 @@ impl Reclaimer {
     /// Steps 2 to 5, as far as grace periods have passed. Returns whether anything was freed or judged.
     pub(crate) fn pass(&mut self, registry: &Registry<Root>, grace: &Grace, epoch: &Epoch) -> bool {
         let passed = grace.passed();
-        let mut has_moved = self.free_released(passed);
+        let mut has_moved = self.free_released(passed) | self.free_evicted(passed);
         let ready = self.retired.partition_point(|retired| retired.ticket <= passed);
         let settles_at = match ready {
             0 => self.settled,
@@ -194,7 +218,8 @@ impl Reclaimer {
             }
             let previous = self.live.range(..version).next_back().map(|(version, _)| *version);
             let next = self.live.range(version..).next().map_or(self.settled, |(_, root)| *root);
-            if diff::only_in(&self.slab, root.root(), previous, next.root(), dead).is_err() {
+            let found = &mut |item| dead.push(item);
+            if diff::only_in(&self.slab, root.root(), previous, next.root(), found).is_err() {
                 self.leaks += 1;
             }
             roots.push(root);
@@ -216,7 +241,13 @@ impl Reclaimer {
                 let last = now.range(..retired.version).next_back();
                 last.is_some_and(|(version, _)| *version >= item.birth())
             };
-            dead.extend(retired.dead.into_iter().filter(|item| !is_visible(item)));
+            for item in retired.dead {
+                match item {
+                    _ if !is_visible(&item) => dead.push(item),
+                    Dead::Node { pointer, .. } => self.slab.unlisted(pointer),
+                    Dead::Stored { .. } | Dead::Page { .. } => {}
+                }
+            }
             let before = std::mem::replace(&mut self.settled, retired.root);
             if !now.contains_key(&before.root().version) {
                 roots.push(before);
@@ -236,6 +267,11 @@ impl Reclaimer {
                         let (segment, _) = self.segments.geometry().split(location);
                         self.segments.account_freed(segment, self.segments.geometry().page_bytes());
                     }
+                    Dead::Stored { address, is_leaf, .. } => {
+                        let (segment, bytes) = self.segments.node_place(address, is_leaf);
+                        self.slab.forget(address);
+                        self.segments.account_freed(segment, bytes);
+                    }
                     Dead::Node { pointer, .. } => {
                         if let Some(address) = self.slab.head_of(pointer).disk() {
                             let (segment, bytes) = self.segments.node_place(address, pointer.is_leaf());
@@ -248,6 +284,18 @@ impl Reclaimer {
             released.roots.into_iter().for_each(HeldRoot::free);
         }
         ready > 0
+    }
+
+    fn free_evicted(&mut self, passed: u64) -> bool {
+        match self.evicted.front_mut() {
+            Some(evicted) if evicted.ticket <= passed => {
+                if self.slab.free_copies(&mut evicted.copies, COPIES_A_PASS) {
+                    self.evicted.pop_front();
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Frees everything but `current` itself, whose tree goes too: the store is being dropped and nobody reads any more.
@@ -268,7 +316,8 @@ impl Reclaimer {
                 nodes.insert(pointer);
             }
         }
-        self.slab.list_faulted(&mut nodes);
+        self.slab.list_copies(&mut nodes);
+        nodes.extend(self.evicted.drain(..).flat_map(|evicted| evicted.copies));
         roots.remove(&current.root().version);
         for pointer in nodes {
             super::held::free_node(&self.slab, pointer);

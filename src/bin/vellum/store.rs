@@ -90,6 +90,8 @@ pub(crate) fn stat(args: &Dir, show: Show) -> Result<(), Failure> {
         .count("maintenance_failures", stats.maintenance_failures)
         .bytes("log_bytes", stats.log_bytes)
         .bytes("table_memory_bytes", stats.table_memory_bytes)
+        .count("table_reads", stats.table_reads)
+        .count("table_evictions", stats.table_evictions)
         .bytes("cache_bytes", stats.cache_bytes)
         .count("cache_hits", stats.cache_hits)
         .count("cache_misses", stats.cache_misses)
