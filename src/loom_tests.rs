@@ -16,7 +16,13 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 use crate::commit::queue::GroupCommit;
+use crate::id::{Location, PageId, Version};
 use crate::sync::{PLANTED, Planted};
+use crate::table::lookup::lookup;
+use crate::table::node::{Entry, FANOUT, Link, NodeAddress};
+use crate::table::places::for_each_place;
+use crate::table::root::Root;
+use crate::table::slab::{NodeImage, NodeSource, Slab};
 use crate::version::epoch::Epoch;
 use crate::version::grace::Grace;
 use crate::version::published::Published;
@@ -197,6 +203,97 @@ fn a_snapshot_beside_a_commit(bug: Bug) -> impl Fn() + Sync + Send + 'static {
         core.commit(bug);
         reader.join().unwrap();
     }
+}
+
+/// A disk with one inner node over one leaf.
+struct TwoNodes;
+
+const TOP: NodeAddress = NodeAddress(1);
+const LEAF: NodeAddress = NodeAddress(2);
+
+impl NodeSource for TwoNodes {
+    fn read_node(&self, address: NodeAddress, _: u32) -> crate::error::Result<NodeImage> {
+        let birth = Version(1);
+        Ok(match address {
+            TOP => {
+                let mut children = [None; FANOUT];
+                children[0] = Some(LEAF);
+                NodeImage::Inner { birth, children }
+            }
+            _ => NodeImage::Leaf { birth, entries: [Entry::page(Location(7), birth, 7); FANOUT] },
+        })
+    }
+}
+
+struct Table {
+    epoch: Epoch,
+    grace: Grace,
+    slab: Slab,
+    root: Root,
+}
+
+impl Table {
+    fn new() -> Arc<Table> {
+        let mut root = Root::empty(0);
+        (root.height, root.page_count) = (2, FANOUT as u64);
+        root.word.set(Link::Disk(TOP));
+        let slab = Slab::new(Box::new(TwoNodes), u64::MAX);
+        let table = Table { epoch: Epoch::new(), grace: Grace::new(), slab, root };
+        table.read();
+        Arc::new(table)
+    }
+
+    fn read(&self) {
+        let guard = self.epoch.pin();
+        let entry = lookup(&self.slab, &self.root, PageId(0), &guard).expect("both nodes are there");
+        assert_eq!(entry.location(), Some(Location(7)));
+    }
+
+    fn walk(&self) {
+        let mut places = 0;
+        for_each_place(&self.slab, &self.root, &mut |_| {
+            places += 1;
+            Ok(())
+        })
+        .expect("both nodes are there");
+        assert_eq!(places, 2 + FANOUT);
+    }
+
+    /// Evicts, as [`Reclaimer::evict`](crate::version::reclaim::Reclaimer::evict) does, and ends the copies.
+    fn evict(&self, bug: Bug) {
+        let Some(copies) = self.slab.evict([&self.root].into_iter()) else { return };
+        let ticket = self.grace.issue(&self.epoch.pin());
+        self.grace.advance(&self.epoch);
+        let mut copies: Vec<_> = copies.into_values().collect();
+        if bug == Bug::NoGrace || self.grace.passed() >= ticket {
+            assert!(self.slab.free_copies(&mut copies, usize::MAX));
+        }
+    }
+}
+
+fn a_reader_beside_an_eviction(bug: Bug, is_walk: bool) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let table = Table::new();
+        let reader = {
+            let table = table.clone();
+            loom::thread::spawn(move || if is_walk { table.walk() } else { table.read() })
+        };
+        table.evict(bug);
+        reader.join().unwrap();
+        table.read();
+    }
+}
+
+#[test]
+fn a_node_that_is_evicted_outlives_every_reader_of_it() {
+    explore("lookup beside eviction", 2, a_reader_beside_an_eviction(Bug::None, false));
+    explore("walk beside eviction", 2, a_reader_beside_an_eviction(Bug::NoGrace, true));
+    explore_planted(
+        "lookup beside eviction, no grace",
+        2,
+        None,
+        a_reader_beside_an_eviction(Bug::NoGrace, false),
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Stats {
         }
     }
 
-    fn named(&self) -> [(&'static str, Kind); 32] {
+    fn named(&self) -> [(&'static str, Kind); 34] {
         use Kind::{Counter, Gauge};
         [
             ("vellum_batches_total", Counter(self.batches)),
