@@ -64,12 +64,17 @@ impl Allocator {
         self.free.extend(fresh.map(|id| (id, Version(0))));
     }
 
-    /// An id beyond all others, at least `from`.
-    pub(crate) fn take_next(&mut self, from: u64) -> PageId {
-        let id = PageId(self.next.max(from));
+    /// An id beyond all others, at least `from`, if there are any.
+    pub(crate) fn take_next(&mut self, from: u64) -> Option<PageId> {
+        let id = Some(PageId(self.next.max(from))).filter(|id| *id <= PageId::MAX)?;
         self.next = id.0 + 1;
         self.in_flight.insert(id);
-        id
+        Some(id)
+    }
+
+    /// Has holes looked for from the start, below `end`: those that were made by raising the page count aren't known.
+    pub(crate) fn rescan(&mut self, end: u64) {
+        (self.scanned, self.scan_end) = (0, end);
     }
 
     /// Takes back the ids of a transaction that was rolled back or refused.

@@ -130,6 +130,10 @@ fn run(core: &Weak<Core>, signal: &Signal) {
 impl Core {
     /// What a committing thread does when its commit is done.
     pub(crate) fn after_commit(&self) {
+        if self.slab.is_crowded() {
+            self.slab.await_walks();
+            self.trim_table(&self.log.lock());
+        }
         if !self.checkpoint_is_due() {
             return;
         }

@@ -88,7 +88,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// A lock that many may hold together, or one alone. Nobody waits to be alone: that is only tried.
+/// A lock that many may hold together, or one alone.
 #[derive(Debug, Default)]
 pub(crate) struct RwLock<T>(imp::RwLock<T>);
 
@@ -104,6 +104,13 @@ impl<T> RwLock<T> {
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
         match self.0.read() {
+            Ok(guard) => guard,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        match self.0.write() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         }

@@ -180,9 +180,6 @@ impl WriteTxn {
     pub fn allocate(&mut self) -> Result<PageId> {
         let id = self.find_free()?;
         self.allocated.push(id);
-        if id > PageId::MAX {
-            return Err(Error::TooManyPages { asked: id.0, limit: PageId::MAX.0 + 1 });
-        }
         self.page_count = self.page_count.max(id.0 + 1);
         self.keep(id, vec![0; self.page_size()].into_boxed_slice())?;
         Ok(id)
@@ -190,6 +187,7 @@ impl WriteTxn {
 
     fn find_free(&self) -> Result<PageId> {
         let core = self.snapshot.core();
+        let mut has_rescanned = false;
         loop {
             let (found, unscanned) = {
                 let mut allocator = core.allocator.lock();
@@ -202,7 +200,19 @@ impl WriteTxn {
                     let holes = find_holes(&core.slab, self.snapshot.root(), from, end, SCAN_LIMIT)?;
                     core.allocator.lock().scanned(holes);
                 }
-                (None, None) => return Ok(core.allocator.lock().take_next(self.page_count)),
+                (None, None) => {
+                    let mut allocator = core.allocator.lock();
+                    if let Some(id) = allocator.take_next(self.page_count) {
+                        return Ok(id);
+                    }
+                    // The ids are at their end; there may be holes.
+                    if has_rescanned {
+                        let limit = PageId::MAX.0 + 1;
+                        return Err(Error::TooManyPages { asked: limit + 1, limit });
+                    }
+                    allocator.rescan(self.snapshot.page_count());
+                    has_rescanned = true;
+                }
             }
         }
     }

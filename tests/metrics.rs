@@ -97,5 +97,5 @@ fn what_is_published_is_what_stats_says() {
         assert_eq!(gauge("vellum_group_size_p50"), 1);
     }
     let all = kept.counters.lock().unwrap().len() + kept.gauges.lock().unwrap().len();
-    assert_eq!(all, 2 * 32);
+    assert_eq!(all, 2 * 34);
 }

@@ -100,6 +100,9 @@ pub(crate) fn table(ground: &Ground, report: &mut Report) -> Result {
     let snapshot = store.snapshot();
     let (_, most_held) = commit(&store, pages, commits / 2, &mut random)?;
     drop(snapshot);
+    eprintln!(
+        "table: most while reading, committing, committing beside a snapshot: {most}, {most_committing}, {most_held}"
+    );
     most = most.max(most_committing).max(most_held).max(store.stats().table_memory_bytes);
     let most = f64::from(u32::try_from(most >> 10)?) * 1024.0 / MIB;
     report.figure("  with table_memory 16 MiB: its most", "MiB", most, Target::AtMost(1.2 * 16.0));

@@ -407,6 +407,17 @@ impl Slab {
         }
     }
 
+    /// Whether there are so many nodes in memory that commits should wait until some can be dropped.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.resident_bytes() > self.limit.saturating_add(self.limit / 16)
+            && self.copied_bytes.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until the walks that are under way have ended. Whoever walks takes no other lock meanwhile.
+    pub(crate) fn await_walks(&self) {
+        drop(self.walks.write());
+    }
+
     /// Takes all copies away from readers to come, unless a walk is under way. `roots` are all that anybody may read from,
     /// but the reclaimer's and the commit lock are held, so nothing is in the making. The copies are to be freed
     /// ([`Slab::free_copies`]) after a grace period.
