@@ -57,6 +57,8 @@ enum Bug {
     None,
     /// Freed at once after the publish.
     NoGrace,
+    /// The grace period begins before the publish.
+    TicketBeforePublish,
     /// The slots are scanned before the grace period has passed.
     ScanBeforeGrace,
     /// The slot is filled after the guard was dropped.
@@ -92,10 +94,13 @@ impl Core {
     /// Publishes a new version and ends the old one, following the reclaimer's protocol. Returns whether it ended.
     fn commit(&self, bug: Bug) -> bool {
         let old = self.current();
+        let issue = || self.grace.issue(&self.epoch.pin());
+        let early = (bug == Bug::TicketBeforePublish).then(issue);
+        if early.is_some() {
+            self.grace.advance(&self.epoch);
+        }
         self.published.publish(Payload::new());
-        let guard = self.epoch.pin();
-        let ticket = self.grace.issue(&guard);
-        drop(guard);
+        let ticket = early.unwrap_or_else(issue);
         let seen_early = self.sees(old);
         if bug != Bug::NoGrace {
             self.grace.advance(&self.epoch);
@@ -300,6 +305,8 @@ fn a_node_that_is_evicted_outlives_every_reader_of_it() {
 fn a_version_outlives_every_view_of_it() {
     explore("view beside commit", 2, a_view_beside_a_commit(Bug::None));
     explore_planted("view beside commit, no grace", 2, None, a_view_beside_a_commit(Bug::NoGrace));
+    let model = a_view_beside_a_commit(Bug::TicketBeforePublish);
+    explore_planted("view beside commit, grace before the publish", 2, None, model);
     let model = a_view_beside_a_commit(Bug::None);
     explore_planted("view beside commit, relaxed publish", 2, Some(Planted::RelaxedPublish), model);
 }

@@ -19,7 +19,7 @@ use loom::sync as imp;
 #[cfg(not(loom))]
 use std::sync as imp;
 
-/// Bugs that loom's tests plant in the real code, to show that they would be found. There are none in a build for use.
+/// Bugs that tests plant in the real code, to show that they would be found. There are none in a build for use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Planted {
     /// A version is published without release.
@@ -28,20 +28,26 @@ pub(crate) enum Planted {
     RelaxedRelease = 2,
     /// The leader forgets to wake the one who leads next.
     ForgottenLeader = 3,
+    /// What a dropped version alone saw is told by the newest version, and not by the one up to which all is judged.
+    NewestNeighbour = 4,
+    /// An item is judged by the versions before its birth too.
+    ForgottenBirth = 5,
+    /// An item counts as seen by the version that replaced it.
+    DeathSeen = 6,
 }
 
-/// The bug that is planted now, as a number; loom's tests run one at a time.
-#[cfg(loom)]
+/// The bug that is planted now, as a number; each test that plants one does so in a process of its own.
+#[cfg(any(loom, test))]
 pub(crate) static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
 
-/// Whether `bug` is planted: never, outside loom's tests.
+/// Whether `bug` is planted: never, outside the crate's own tests.
 #[inline]
 pub(crate) fn has_planted(bug: Planted) -> bool {
-    #[cfg(loom)]
+    #[cfg(any(loom, test))]
     {
         PLANTED.load(std::sync::atomic::Ordering::Relaxed) == bug as u8
     }
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, test)))]
     {
         let _ = bug;
         false

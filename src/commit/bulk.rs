@@ -82,6 +82,8 @@ impl BulkLoad {
     pub(crate) fn finish(mut self) -> Result<()> {
         self.append(true)?;
         let core = &self.core;
+        // No node is evicted while an edit is under way.
+        let _log = core.log.lock();
         let guard = core.epoch.pin();
         let tip = core.published.load(&guard);
         let mut edit = Edit::new(&core.slab, tip, self.header.version, Version(0));

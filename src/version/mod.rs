@@ -13,3 +13,6 @@ pub(crate) mod held;
 pub(crate) mod published;
 pub(crate) mod reclaim;
 pub(crate) mod registry;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

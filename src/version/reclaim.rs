@@ -26,6 +26,7 @@ use super::held::HeldRoot;
 use super::registry::Registry;
 use crate::id::Version;
 use crate::log::segment::Segments;
+use crate::sync::{Planted, has_planted};
 use crate::table::diff;
 use crate::table::edit::Dead;
 use crate::table::node::NodePointer;
@@ -217,7 +218,11 @@ impl Reclaimer {
                 continue;
             }
             let previous = self.live.range(..version).next_back().map(|(version, _)| *version);
-            let next = self.live.range(version..).next().map_or(self.settled, |(_, root)| *root);
+            let last = match self.retired.back() {
+                Some(newest) if has_planted(Planted::NewestNeighbour) => newest.root,
+                _ => self.settled,
+            };
+            let next = self.live.range(version..).next().map_or(last, |(_, root)| *root);
             let found = &mut |item| dead.push(item);
             if diff::only_in(&self.slab, root.root(), previous, next.root(), found).is_err() {
                 self.leaks += 1;
@@ -238,8 +243,13 @@ impl Reclaimer {
         for retired in self.retired.drain(..ready) {
             self.limbo_bytes -= limbo_size(&retired.dead);
             let is_visible = |item: &Dead| {
-                let last = now.range(..retired.version).next_back();
-                last.is_some_and(|(version, _)| *version >= item.birth())
+                let died = match has_planted(Planted::DeathSeen) {
+                    true => retired.version.next(),
+                    false => retired.version,
+                };
+                let last = now.range(..died).next_back();
+                let is_forgotten = has_planted(Planted::ForgottenBirth);
+                last.is_some_and(|(version, _)| *version >= item.birth() || is_forgotten)
             };
             for item in retired.dead {
                 match item {
