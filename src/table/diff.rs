@@ -7,7 +7,8 @@
 use super::edit::Dead;
 use super::node::{Entry, FANOUT, Link, capacity};
 use super::root::Root;
-use super::slab::{Slab, Walk};
+use super::slab::Slab;
+use super::walk::Walk;
 use crate::error::Result;
 use crate::id::{PageId, Version};
 

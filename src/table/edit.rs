@@ -6,7 +6,8 @@
 
 use super::node::{Entry, Link, NodeAddress, NodePointer, Word, capacity, height_for, index_at};
 use super::root::Root;
-use super::slab::{Peeked, Slab, Walk};
+use super::slab::Slab;
+use super::walk::{Peeked, Walk};
 use crate::error::Result;
 use crate::id::{Location, PageId, Version};
 

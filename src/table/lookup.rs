@@ -6,7 +6,8 @@ use crossbeam_epoch::Guard;
 
 use super::node::{Entry, FANOUT, Link, NodeAddress, capacity, index_at};
 use super::root::Root;
-use super::slab::{Entered, NodeImage, Peeked, Slab, Walk};
+use super::slab::{Entered, NodeImage, Slab};
+use super::walk::{Peeked, Walk};
 use crate::error::Result;
 use crate::id::{PageId, Version};
 

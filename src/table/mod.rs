@@ -2,6 +2,8 @@
 //!
 //! - `node`: the words, entries and nodes that the tree is made of;
 //! - `slab`: where nodes live in memory, and the only place that turns a word into a reference;
+//! - `evict`: how nodes in memory are kept within their bound;
+//! - `walk`: going through a tree without keeping what is read;
 //! - `root`: what a version is: the top of its tree and its totals;
 //! - `lookup`: from a page id to its entry, and the walk over all pages in order;
 //! - `edit`: the path copy that makes the next version;
@@ -10,11 +12,13 @@
 
 pub(crate) mod diff;
 pub(crate) mod edit;
+mod evict;
 pub(crate) mod lookup;
 pub(crate) mod node;
 pub(crate) mod places;
 pub(crate) mod root;
 pub(crate) mod slab;
+pub(crate) mod walk;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 
 use super::node::{Entry, Link, NodeAddress};
 use super::root::Root;
-use super::slab::{Peeked, Slab, Walk};
+use super::slab::Slab;
+use super::walk::{Peeked, Walk};
 use crate::error::Result;
 use crate::id::Location;
 

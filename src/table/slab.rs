@@ -20,7 +20,7 @@
 //!   lead to the disk again. The words that stay are those of nodes that are in no `copies`: they hang together at
 //!   the top of each tree, since a node is written after its children. Copies are freed after a grace period. So a
 //!   reference to one is held only under a guard (readers), under the commit lock (edits), under the reclaimer's, or by a
-//!   [`Walk`], all of which evictions stay away from.
+//!   [`Walk`](super::walk::Walk), all of which evictions stay away from.
 #![allow(unsafe_code)]
 #![expect(
     clippy::cast_ptr_alignment,
@@ -32,11 +32,11 @@ use std::ptr;
 
 use super::edit::Dead;
 use super::node::{Entry, FANOUT, Head, Inner, Leaf, Link, NodeAddress, NodePointer, Word};
-use super::root::Root;
+use super::walk::Peeked;
 use crate::error::Result;
 use crate::id::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, RwLock, RwLockReadGuard};
+use crate::sync::{Mutex, RwLock};
 
 /// A node's contents as they stand on disk.
 pub(crate) enum NodeImage {
@@ -57,17 +57,17 @@ pub(crate) type Copies = HashMap<NodeAddress, NodePointer>;
 pub(crate) struct Slab {
     source: Box<dyn NodeSource>,
     /// Bytes of nodes that should be in memory at most.
-    limit: u64,
+    pub(super) limit: u64,
     resident_bytes: AtomicU64,
-    copies: Mutex<Copies>,
+    pub(super) copies: Mutex<Copies>,
     /// Bytes of what `copies` holds; changed under its lock.
-    copied_bytes: AtomicU64,
+    pub(super) copied_bytes: AtomicU64,
     /// Held shared by walks, alone by evictions.
-    walks: RwLock<()>,
+    pub(super) walks: RwLock<()>,
     /// Bytes of nodes that readers would have kept, had there been room, since the last eviction.
-    refused_bytes: AtomicU64,
+    pub(super) refused_bytes: AtomicU64,
     reads: AtomicU64,
-    evictions: AtomicU64,
+    pub(super) evictions: AtomicU64,
 }
 
 // SAFETY: a node pointer is a name; it is only followed under the rules above, which don't depend on the thread.
@@ -131,13 +131,6 @@ impl Slab {
     /// Nodes read from disk, and evictions.
     pub(crate) fn reads_and_evictions(&self) -> (u64, u64) {
         (self.reads.load(Ordering::Relaxed), self.evictions.load(Ordering::Relaxed))
-    }
-
-    /// Whether there are more nodes in memory than should be, or readers have found no room for twice as much as fits:
-    /// then what is there is not what they need.
-    pub(crate) fn wants_eviction(&self) -> bool {
-        let is_over = self.resident_bytes() > self.limit && self.copied_bytes.load(Ordering::Relaxed) > 0;
-        is_over || self.refused_bytes.load(Ordering::Relaxed) / 2 > self.limit
     }
 
     fn keep_inner(&self, inner: Inner) -> NodePointer {
@@ -238,7 +231,7 @@ impl Slab {
     }
 
     /// The contents of the node that `link` leads to. Under the commit lock, or in a walk.
-    fn peek(&self, link: Link, level: u32) -> Result<Option<Peeked>> {
+    pub(super) fn peek(&self, link: Link, level: u32) -> Result<Option<Peeked>> {
         let pointer = match link {
             Link::None => return Ok(None),
             Link::Memory(pointer) => pointer,
@@ -256,11 +249,6 @@ impl Slab {
             }
             NodeRef::Leaf(leaf) => Peeked::Leaf(leaf.head.birth, leaf.entries),
         }))
-    }
-
-    /// Begins a walk, during which nothing is evicted. Walks should end: an export takes one for a stretch.
-    pub(crate) fn walk(&self) -> Walk<'_> {
-        Walk { slab: self, _stays: self.walks.read() }
     }
 
     /// The low word of page `id`'s entry in a tree of `height` levels that covers it, if all nodes on the way are in
@@ -407,52 +395,6 @@ impl Slab {
         }
     }
 
-    /// Whether there are so many nodes in memory that commits should wait until some can be dropped.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.resident_bytes() > self.limit.saturating_add(self.limit / 16)
-            && self.copied_bytes.load(Ordering::Relaxed) > 0
-    }
-
-    /// Waits until the walks that are under way have ended. Whoever walks takes no other lock meanwhile.
-    pub(crate) fn await_walks(&self) {
-        drop(self.walks.write());
-    }
-
-    /// Takes all copies away from readers to come, unless a walk is under way. `roots` are all that anybody may read from,
-    /// but the reclaimer's and the commit lock are held, so nothing is in the making. The copies are to be freed
-    /// ([`Slab::free_copies`]) after a grace period.
-    pub(crate) fn evict<'r>(&self, roots: impl Iterator<Item = &'r Root>) -> Option<Copies> {
-        let _alone = self.walks.try_write()?;
-        // First this, so that no reader puts one of them back.
-        let copies = {
-            let mut copies = self.copies.lock();
-            self.copied_bytes.store(0, Ordering::Relaxed);
-            std::mem::take(&mut *copies)
-        };
-        let mut seen = std::collections::HashSet::new();
-        for root in roots {
-            self.unload(&root.word, &mut seen);
-        }
-        self.refused_bytes.store(0, Ordering::Relaxed);
-        self.evictions.fetch_add(1, Ordering::Relaxed);
-        Some(copies)
-    }
-
-    fn unload(&self, word: &Word, seen: &mut std::collections::HashSet<NodePointer>) {
-        let Link::Memory(pointer) = word.link() else { return };
-        let head = self.head_of(pointer);
-        match head.disk() {
-            Some(address) if !head.is_listed() => word.unload(pointer, address),
-            _ => {
-                if let NodeRef::Inner(inner) = self.node_of(pointer)
-                    && seen.insert(pointer)
-                {
-                    inner.words.iter().for_each(|child| self.unload(child, seen));
-                }
-            }
-        }
-    }
-
     /// Frees some of the copies that were evicted, a grace period ago; whether that were all.
     pub(crate) fn free_copies(&self, copies: &mut Vec<NodePointer>, some: usize) -> bool {
         for pointer in copies.drain(copies.len().saturating_sub(some)..) {
@@ -525,80 +467,6 @@ impl Slab {
                 self.list_tree(child, seen);
             }
         }
-    }
-}
-
-/// A node's contents, taken out of it.
-pub(crate) enum Peeked {
-    Inner(Version, [Link; FANOUT]),
-    Leaf(Version, [Entry; FANOUT]),
-}
-
-impl Peeked {
-    pub(crate) fn birth(&self) -> Version {
-        match self {
-            Peeked::Inner(birth, _) | Peeked::Leaf(birth, _) => *birth,
-        }
-    }
-}
-
-impl From<NodeImage> for Peeked {
-    fn from(image: NodeImage) -> Peeked {
-        match image {
-            NodeImage::Inner { birth, children } => {
-                Peeked::Inner(birth, children.map(|child| child.map_or(Link::None, Link::Disk)))
-            }
-            NodeImage::Leaf { birth, entries } => Peeked::Leaf(birth, entries),
-        }
-    }
-}
-
-/// Whoever goes through a tree, or two, without keeping what is read on the way. Nothing is evicted meanwhile, so links
-/// may be held by value; they come from a root whose version the walker keeps alive.
-pub(crate) struct Walk<'s> {
-    slab: &'s Slab,
-    _stays: RwLockReadGuard<'s, ()>,
-}
-
-impl Walk<'_> {
-    /// The contents of the node at `level` that `link` leads to.
-    pub(crate) fn peek(&self, link: Link, level: u32) -> Result<Option<Peeked>> {
-        self.slab.peek(link, level)
-    }
-
-    /// The children of the inner node that `link` leads to.
-    pub(crate) fn children(&self, link: Link, level: u32) -> Result<[Link; FANOUT]> {
-        Ok(match self.slab.peek(link, level)? {
-            Some(Peeked::Inner(_, links)) => links,
-            Some(Peeked::Leaf(..)) | None => [Link::None; FANOUT],
-        })
-    }
-
-    /// The entries of the leaf that `link` leads to.
-    pub(crate) fn entries(&self, link: Link) -> Result<[Entry; FANOUT]> {
-        Ok(match self.slab.peek(link, 0)? {
-            Some(Peeked::Leaf(_, entries)) => entries,
-            Some(Peeked::Inner(..)) | None => [Entry::ABSENT; FANOUT],
-        })
-    }
-
-    /// The node that `link` leads to, as the reclaimer's lists name it.
-    pub(crate) fn dead(&self, link: Link, level: u32) -> Result<Option<Dead>> {
-        self.slab.dead(link, level)
-    }
-
-    /// Where the node that `link` leads to lies on disk, if it does.
-    pub(crate) fn address(&self, link: Link) -> Option<NodeAddress> {
-        match link {
-            Link::None => None,
-            Link::Disk(address) => Some(address),
-            Link::Memory(pointer) => self.slab.head_of(pointer).disk(),
-        }
-    }
-
-    /// Whether two links lead to the same node, be it named by a copy in memory or by its place on disk.
-    pub(crate) fn same(&self, a: Link, b: Link) -> bool {
-        a == b || self.address(a).is_some_and(|address| self.address(b) == Some(address))
     }
 }
 
