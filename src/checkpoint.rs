@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use crate::core::{Core, DurableRoot};
 use crate::error::{Error, Result};
 use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::names::NamedSection;
 use crate::id::Version;
 use crate::log::append::{AppendFailure, Position};
 use crate::log::checkpoint::NodeRun;
+use crate::names::table::NameList;
 use crate::pins::PinKind;
 use crate::space::Held;
 use crate::sync::atomic::Ordering;
@@ -29,6 +31,7 @@ struct Captured {
     /// Bytes that the version reaches, by segment.
     tip_bytes: BTreeMap<u32, u64>,
     appended_bytes: u64,
+    names: NameList,
 }
 
 impl Core {
@@ -43,10 +46,14 @@ impl Core {
     pub(crate) fn write_only_checkpoint(&self) -> Result<()> {
         self.write_checkpoint()?;
         let mut state = self.checkpoint.lock();
-        match state.roots.len() {
-            1 => Ok(()),
-            _ => self.write_checkpoint_unless(&mut state, None),
+        if state.roots.len() > 1 {
+            self.write_checkpoint_unless(&mut state, None)?;
         }
+        // Two more at most: neither lists what was dropped.
+        while self.names.lock().has_leaving() {
+            self.write_checkpoint_unless(&mut state, None)?;
+        }
+        Ok(())
     }
 
     /// Writes the catalog once more, with what changed in it since, whether or not anything was committed.
@@ -64,6 +71,7 @@ impl Core {
         let begun = std::time::Instant::now();
         let Some(captured) = self.capture(unless)? else { return Ok(()) };
         let done = self.write_captured(state, &captured);
+        self.names.lock().listed(&captured.names, done.is_ok(), &self.registry);
         match done {
             Ok(record) => {
                 self.checkpointed_bytes.store(captured.appended_bytes, Ordering::Relaxed);
@@ -102,7 +110,8 @@ impl Core {
         let tip_bytes = log.appender.files().map(|(number, _, _)| (number, live(number))).collect();
         let appended_bytes = self.gauges.appended.load(Ordering::Relaxed);
         let (root, position) = (HeldRoot::new(root.into()), log.appender.position());
-        Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes }))
+        let names = self.names.lock().list(&self.registry);
+        Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes, names }))
     }
 
     fn write_captured(
@@ -112,22 +121,15 @@ impl Core {
     ) -> Result<RootRecord> {
         let root = captured.root.root();
         let run = self.write_nodes(root)?;
+        for (_, named) in &captured.names.snapshots {
+            self.write_nodes(named.root())?;
+        }
         if self.unwritten_table_bytes() > self.slab.limit() / 4 {
             self.write_older_nodes(root.version)?;
         }
         // What the catalog will refer to must be durable before it is.
         self.sync()?;
-        let record = RootRecord {
-            version: root.version,
-            address: self.slab.walk().address(root.word.link()),
-            height: root.height,
-            page_count: root.page_count,
-            live_pages: root.live_pages,
-            fingerprint: root.fingerprint,
-            meta: root.meta.to_vec(),
-            created_at_ms: root.created_at_ms,
-            log_sequence: captured.position.sequence,
-        };
+        let record = self.record(root, captured.position.sequence);
         let catalog = self.catalog_for(state, captured, &run, record.clone())?;
         state.slots.write(&catalog).map_err(|error| {
             self.fail(match error {
@@ -164,7 +166,7 @@ impl Core {
 
     fn catalog_for(
         &self,
-        state: &crate::core::CheckpointState,
+        state: &mut crate::core::CheckpointState,
         captured: &Captured,
         run: &NodeRun,
         record: RootRecord,
@@ -173,19 +175,24 @@ impl Core {
         for (number, bytes) in &run.written {
             add(&mut tip_bytes, *number, *bytes);
         }
-        let mut live_bytes = tip_bytes.clone();
         let before = state.roots.last().filter(|before| before.record.version < record.version);
-        if let Some(before) = before {
-            for (number, bytes) in self.bytes_only_in(before.root.root(), None, captured.root.root())? {
-                add(&mut live_bytes, number, bytes);
-            }
-        }
+        let before = before.map(|before| (before.record.clone(), before.root));
+        let older = before.as_ref().map(|(_, root)| *root);
+        let names = &captured.names;
+        let (live_bytes, kept_bytes) =
+            self.count_kept(&mut state.kept, names, older, captured.root, &tip_bytes)?;
         let position = captured.position;
         let files: Vec<(u32, u32, u64)> = self.log.lock().appender.files().collect();
         // Counts wrap only where a crafted catalog lied about them; a segment that counts as full is never reused.
         let whole = self.segments.geometry().segment_bytes();
         let at_most_whole = |bytes: Option<&u64>| bytes.copied().unwrap_or(0).min(whole);
         let packed = files.iter().filter_map(|(number, ..)| self.segments.packed_record(*number)).collect();
+        let kept_bytes = files.iter().map(|(number, ..)| at_most_whole(kept_bytes.get(number))).collect();
+        let named = NamedSection {
+            snapshots: self.named_records(names),
+            bookmarks: names.bookmarks.clone(),
+            kept_bytes,
+        };
         let segments = files.into_iter().map(|(number, generation, sequence)| SegmentRecord {
             number,
             generation,
@@ -199,7 +206,7 @@ impl Core {
             page_size: geometry.page_size(),
             segment_slots: geometry.segment_slots(),
             created_at_ms: state.created_at_ms,
-            roots: before.map(|before| before.record.clone()).into_iter().chain([record]).collect(),
+            roots: before.map(|(record, _)| record).into_iter().chain([record]).collect(),
             log: LogPosition {
                 segment: position.segment,
                 generation: position.generation,
@@ -209,6 +216,7 @@ impl Core {
             },
             segments: segments.collect(),
             packed,
+            named,
         })
     }
 
@@ -225,7 +233,11 @@ impl Core {
             let (number, size) = match item {
                 Dead::Page { location, .. } => (geometry.split(location).0, geometry.page_bytes()),
                 Dead::Stored { address, is_leaf, .. } => self.segments.node_place(address, is_leaf),
-                Dead::Node { .. } => return,
+                // Written after it died, while the reclaimer's list has it.
+                Dead::Node { pointer, .. } => match self.slab.head_of(pointer).disk() {
+                    Some(address) => self.segments.node_place(address, pointer.is_leaf()),
+                    None => return,
+                },
             };
             add(&mut bytes, number, size);
         })?;

@@ -1,8 +1,9 @@
 //! What all handles of one store share, and the few paths that lead through several rooms.
 //!
-//! Locks, in the order in which they may be taken: `space`, `checkpoint`, `log` (the commit lock), `reclaimer`, `allocator`.
+//! Locks, in the order in which they may be taken: `space`, `checkpoint`, `log` (the commit lock), `names`, `reclaimer`, `allocator`.
 //! Readers take none of them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +18,8 @@ use crate::log::catalog::CatalogSlots;
 use crate::log::handover::Handover;
 use crate::log::segment::Segments;
 use crate::maintain::Signal;
+use crate::names::kept::KeptCounts;
+use crate::names::table::Names;
 use crate::options::Options;
 use crate::pins::{Labels, PinKind};
 use crate::space::{Leftover, Space};
@@ -47,6 +50,7 @@ pub(crate) struct CheckpointState {
     /// The roots of the newest catalog, oldest first; one or two.
     pub(crate) roots: Vec<DurableRoot>,
     pub(crate) created_at_ms: u64,
+    pub(crate) kept: KeptCounts,
 }
 
 /// See the head of this file.
@@ -63,6 +67,8 @@ pub(crate) struct Core {
     pub(crate) space: Mutex<Space>,
     pub(crate) checkpoint: Mutex<CheckpointState>,
     pub(crate) log: Mutex<LogState>,
+    /// Changed under the `log` lock too.
+    pub(crate) names: Mutex<Names>,
     /// What the store's own thread writes for committing ones, if there is one.
     pub(crate) handover: Arc<Handover>,
     pub(crate) reclaimer: Mutex<Reclaimer>,
@@ -137,6 +143,20 @@ impl Core {
             }
             roots.push(DurableRoot { record: record.clone(), pin, root });
         }
+        let mut names = Names::new(catalog.named.bookmarks);
+        let mut by_version: BTreeMap<Version, HeldRoot> =
+            roots.iter().map(|durable| (durable.record.version, durable.root)).collect();
+        for record in catalog.named.snapshots {
+            // One root for each version, whoever pins it.
+            let root = *by_version.entry(record.root.version).or_insert_with(|| {
+                let root = Box::new(Root::from_record(&record.root));
+                let root = HeldRoot::new(std::ptr::NonNull::from(Box::leak(root)));
+                live.push(root);
+                root
+            });
+            let pin = registry.take(root.pointer(), PinKind::Named.note());
+            names.restore(record, pin, root);
+        }
         let log_start = roots.first().map_or(0, |root| root.record.log_sequence);
         let reclaimer = Reclaimer::new(slab.clone(), segments.clone(), current, live);
         let allocator = Allocator::new(newest.page_count, newest.live_pages);
@@ -151,8 +171,14 @@ impl Core {
             segments,
             queue: GroupCommit::new(|| Err(Error::Cancelled)),
             space: Mutex::new(Space::new(leftovers, slots.sequence())),
-            checkpoint: Mutex::new(CheckpointState { slots, roots, created_at_ms: catalog.created_at_ms }),
+            checkpoint: Mutex::new(CheckpointState {
+                slots,
+                roots,
+                created_at_ms: catalog.created_at_ms,
+                kept: KeptCounts::default(),
+            }),
             log: Mutex::new(log),
+            names: Mutex::new(names),
             handover,
             reclaimer: Mutex::new(reclaimer),
             allocator: Mutex::new(allocator),

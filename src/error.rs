@@ -220,6 +220,46 @@ pub enum Error {
         /// The stream's word.
         source: Arc<io::Error>,
     },
+    /// No snapshot or bookmark has the name.
+    #[error("there is no snapshot named {name:?}: see Store::snapshots, or `vellum snapshot ls`")]
+    SnapshotNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// A snapshot or a bookmark has the name already.
+    #[error(
+        "there is a snapshot or bookmark named {name:?} already: drop or rename that one, or choose another name"
+    )]
+    SnapshotExists {
+        /// The name.
+        name: String,
+    },
+    /// A named snapshot that somebody holds can't be dropped.
+    #[error("the snapshot {name:?} is held by {}: release the holds first, or drop it with its last hold", .holders.join(", "))]
+    SnapshotHeld {
+        /// The snapshot's name.
+        name: String,
+        /// Who holds it.
+        holders: Vec<String>,
+    },
+    /// The owner has no hold on the snapshot.
+    #[error("{owner:?} has no hold on the snapshot {name:?}")]
+    HoldNotFound {
+        /// The snapshot's name.
+        name: String,
+        /// The owner given.
+        owner: String,
+    },
+    /// A name, label or owner that can't be kept.
+    #[error("{value:?} can't be {what}: {expected}")]
+    InvalidName {
+        /// What it was given for.
+        what: &'static str,
+        /// What was given.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
     /// The progress observer asked to stop. Nothing was changed.
     #[error("cancelled on request")]
     Cancelled,

@@ -67,6 +67,7 @@ mod loom_tests;
 mod maintain;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod names;
 mod open;
 mod options;
 mod pins;
@@ -87,6 +88,7 @@ pub use audit::Audit;
 pub use error::{Error, Result};
 pub use histogram::Histogram;
 pub use id::{Fingerprint, PageId, StoreId, Version};
+pub use names::{Bookmark, Hold, NamedSnapshot, Naming};
 pub use options::{Durability, Isolation, Options, ReadMode, Verify};
 pub use pins::{Pin, PinKind};
 pub use progress::{Observer, Progress};

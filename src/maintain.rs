@@ -100,15 +100,19 @@ fn run(core: &Weak<Core>, signal: &Signal) {
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
         core.handover.work();
+        let mut is_due = core.checkpoint_is_due();
         if looked_at.elapsed() >= IDLE {
             core.idle_work();
+            // What a dropped name kept comes back when two catalogs were written without it.
+            if core.names.lock().has_leaving() {
+                is_due |= core.write_catalog_anew().is_ok();
+            }
             looked_at = Instant::now();
         }
         if core.slab.wants_eviction() {
             core.trim_table(&core.log.lock());
         }
-        let is_due = core.checkpoint_is_due();
-        if is_due {
+        if core.checkpoint_is_due() {
             // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
             let _ = core.write_checkpoint();
         }

@@ -11,6 +11,7 @@ use crate::core::{Core, Parts, now_ms};
 use crate::error::{Error, Result};
 use crate::format::checksum::digest128;
 use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::names::NamedSection;
 use crate::format::segment::SegmentHeader;
 use crate::id::{Fingerprint, StoreId, Version};
 use crate::log::append::Appender;
@@ -199,6 +200,7 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         log: LogPosition { segment: 0, generation: 1, sequence: 0, slot: 1, digest: store_id.0 },
         segments: vec![SegmentRecord { number: 0, generation: 1, sequence: 0, live_bytes: 0, tip_bytes: 0 }],
         packed: Vec::new(),
+        named: NamedSection::default(),
     };
     let mut slots = CatalogSlots::create(storage)?;
     // Both slots, so that a store is never without a second one.

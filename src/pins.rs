@@ -23,6 +23,8 @@ pub enum PinKind {
     Snapshot,
     /// An open write transaction: the snapshot that it reads.
     Transaction,
+    /// A named snapshot: `owner` is its name.
+    Named,
     /// The durable catalog, from which an opening would start. It goes with the next checkpoints but one.
     Checkpoint,
     /// The store's own work, for a moment.
@@ -30,8 +32,8 @@ pub enum PinKind {
 }
 
 impl PinKind {
-    const ALL: [PinKind; 4] =
-        [PinKind::Snapshot, PinKind::Transaction, PinKind::Checkpoint, PinKind::Maintenance];
+    const ALL: [PinKind; 5] =
+        [PinKind::Snapshot, PinKind::Transaction, PinKind::Named, PinKind::Checkpoint, PinKind::Maintenance];
 
     /// What the registry is told of a pin that is taken now.
     #[inline]
@@ -157,7 +159,7 @@ impl Core {
                 version,
                 kind: PinKind::of(note),
                 age: Duration::from_millis(now.saturating_sub(note.at_ms())),
-                owner: self.labels.of(*slot),
+                owner: self.names.lock().name_of(*slot).map(str::to_owned).or_else(|| self.labels.of(*slot)),
                 retained_bytes: if is_alone { version_bytes } else { 0 },
                 version_bytes,
             }

@@ -65,6 +65,11 @@ impl Snapshot {
         Snapshot { core: core.clone(), root, slot, label: None }
     }
 
+    /// A further handle to a slot that the caller has counted it in for.
+    pub(crate) fn of_slot(core: Arc<Core>, root: HeldRoot, slot: SlotId) -> Snapshot {
+        Snapshot { core, root, slot, label: None }
+    }
+
     /// Says who holds it.
     pub(crate) fn labelled(mut self, label: &str) -> Snapshot {
         let label: Arc<str> = label.into();

@@ -339,6 +339,7 @@ impl WriteTxn {
                 false => 0,
             },
             meta: self.meta.take(),
+            names: None,
             durability,
         };
         let done = core.queue.submit(request, |batch| commit_batch(&core, &batch));

@@ -1,10 +1,11 @@
 //! Goal: nothing acknowledged is ever lost, nothing is ever half applied, whatever the disk does and whenever power fails.
 //!
-//! Method: a seeded workload (synced and buffered commits, frees, truncations, meta, batches larger than a segment, syncs,
+//! Method: a seeded workload (synced and buffered commits, named snapshots created, renamed and dropped, frees, truncations, meta, batches larger than a segment, syncs,
 //! checkpoints, clean and unclean closes) runs on the simulated disk, once to count its I/O calls, and then again
 //! with a power cut, a crash or a fault at each of them. After each cut the store is opened, itself with cuts at each
 //! call of the recovery, and compared with the model's history: it must stand at a version that was published, at
-//! least at the newest one acknowledged as durable, with exactly that version's pages; and it must go on working.
+//! least at the newest one acknowledged as durable, with exactly that version's pages and that version's named
+//! snapshots, each with its pages; and it must go on working.
 //!
 //! Quick by default; `VELLUM_CRASH_SEEDS=n` sets the number of workloads (long: 200). A failure prints the seed, the
 //! index and the fault: `VELLUM_CRASH_SEED=s` runs that workload alone.
@@ -24,6 +25,8 @@ struct State {
     /// What each page was filled from.
     pages: BTreeMap<u64, u64>,
     meta: Vec<u8>,
+    /// The named snapshots, and the version that each keeps.
+    names: BTreeMap<String, u64>,
 }
 
 /// What the workload knows of the store's past.
@@ -138,6 +141,57 @@ fn commit(store: &Store, random: &mut Random, history: &mut History) -> vellum::
     }
 }
 
+/// One change of the names, drawn at random.
+fn change_names(store: &Store, random: &mut Random, history: &mut History) -> vellum::Result<()> {
+    let (tip, state) = history.tip();
+    let (version, mut next) = (tip + 1, state.clone());
+    let name = format!("n{}", random.below(4));
+    let result = match next.names.remove(&name) {
+        Some(kept) if random.below(3) == 0 => {
+            let other = format!("n{}", 4 + version);
+            next.names.insert(other.clone(), kept);
+            store.rename_snapshot(&name, &other)
+        }
+        Some(_) => store.drop_snapshot(&name),
+        None => {
+            let result = store.create_snapshot(&name).map(drop);
+            next.names.insert(name, version);
+            result
+        }
+    };
+    match result {
+        Ok(()) => {
+            history.states.insert(version, next);
+            history.durable = version;
+        }
+        Err(Error::Full { .. }) => return Ok(()),
+        Err(error) => {
+            history.in_doubt = Some(next);
+            return Err(error);
+        }
+    }
+    // Renamed ones are dropped too, in the end.
+    match history.tip().1.names.iter().find(|(name, kept)| name.len() > 2 && **kept + 12 < version) {
+        Some((name, _)) => {
+            let (name, mut next) = (name.clone(), history.tip().1.clone());
+            next.names.remove(&name);
+            match store.drop_snapshot(&name) {
+                Ok(()) => {
+                    history.states.insert(version + 1, next);
+                    history.durable = version + 1;
+                    Ok(())
+                }
+                Err(Error::Full { .. }) => Ok(()),
+                Err(error) => {
+                    history.in_doubt = Some(next);
+                    Err(error)
+                }
+            }
+        }
+        None => Ok(()),
+    }
+}
+
 /// Runs the workload until it ends or an error ends it.
 fn run(disk: &SimDisk, seed: u64, steps: u64, history: &mut History) -> vellum::Result<()> {
     let mut random = Random(seed);
@@ -175,6 +229,7 @@ fn run(disk: &SimDisk, seed: u64, steps: u64, history: &mut History) -> vellum::
                 let version = snapshot.version().0;
                 check(&snapshot_state(&snapshot)?, &history.states[&version], "a held snapshot");
             }
+            4..7 => change_names(&store, &mut random, history)?,
             _ => {
                 commit(&store, &mut random, history)?;
             }
@@ -214,6 +269,16 @@ fn recovered(disk: &SimDisk, history: &History) -> u64 {
     };
     let found = snapshot_state(&store.snapshot()).expect("a recovered store can be read");
     check(&found, expected, "after recovery");
+    let named: BTreeMap<String, u64> =
+        store.snapshots().into_iter().map(|snapshot| (snapshot.name, snapshot.version.0)).collect();
+    assert_eq!(named, expected.names, "the named snapshots");
+    for (name, version) in &named {
+        let snapshot = store.open_snapshot(name).expect("a listed snapshot opens");
+        assert_eq!(snapshot.version().0, *version);
+        let found = snapshot_state(&snapshot).expect("a named snapshot can be read");
+        // One in doubt was made by the version in doubt.
+        check(&found, history.states.get(version).unwrap_or(expected), "a named snapshot");
+    }
     store.verify(&mut ()).expect("a recovered store is whole");
     store.audit().expect("a recovered store knows what is in use");
     version
@@ -222,7 +287,10 @@ fn recovered(disk: &SimDisk, history: &History) -> u64 {
 /// The store goes on working after recovery, and a second session's writes are as safe as the first's.
 fn goes_on(disk: &SimDisk, history: &History, version: u64, seed: u64) {
     let state = history.states.get(&version).or(history.in_doubt.as_ref()).cloned().expect("checked before");
-    let mut later = History { states: BTreeMap::from([(version, state)]), durable: version, in_doubt: None };
+    // Snapshots that the store keeps may be older.
+    let kept = state.names.values().map(|kept| (*kept, history.states.get(kept).unwrap_or(&state).clone()));
+    let states = kept.chain([(version, state.clone())]).collect();
+    let mut later = History { states, durable: version, in_doubt: None };
     run(disk, seed, 6, &mut later).expect("a recovered store works");
     let after = disk.power_cut(seed ^ 1);
     recovered(&after, &later);

@@ -1,7 +1,7 @@
 //! Goal: the store does what a plain map of maps does, whatever the order of operations.
 //!
 //! Method: proptest draws a list of operations (several transactions open at once, snapshots taken, cloned and dropped,
-//! truncations both ways, frees, meta, rollbacks, bursts of commits, syncs, maintenance, clean reopening) and runs it on
+//! snapshots named, renamed and dropped, truncations both ways, frees, meta, rollbacks, bursts of commits, syncs, maintenance, clean reopening) and runs it on
 //! a store and on a model: one `State` a version, and for conflicts the version in which each page id was last
 //! changed. Every answer is compared, conflicts included; snapshots are compared page by page.
 //!
@@ -87,6 +87,14 @@ enum Op {
     Drop {
         snapshot: usize,
     },
+    /// Creates the named snapshot, or drops it if it is there.
+    Name {
+        name: u8,
+    },
+    Rename {
+        from: u8,
+        to: u8,
+    },
     Check,
     Diff {
         older: usize,
@@ -137,6 +145,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Snapshot),
         3 => (0usize..8).prop_map(|snapshot| Op::Clone { snapshot }),
         7 => (0usize..8).prop_map(|snapshot| Op::Drop { snapshot }),
+        6 => (0u8..6).prop_map(|name| Op::Name { name }),
+        2 => (0u8..6, 0u8..6).prop_map(|(from, to)| Op::Rename { from, to }),
         3 => Just(Op::Check),
         3 => (0usize..8, 0usize..8).prop_map(|(older, newer)| Op::Diff { older, newer }),
         2 => Just(Op::Sync),
@@ -219,6 +229,7 @@ struct Model {
     cuts: Vec<(u64, u64)>,
     page_count_birth: u64,
     meta_birth: u64,
+    names: BTreeMap<String, u64>,
 }
 
 impl Model {
@@ -229,7 +240,15 @@ impl Model {
             cuts: Vec::new(),
             page_count_birth: 0,
             meta_birth: 0,
+            names: BTreeMap::new(),
         }
+    }
+
+    /// A version with the contents of the one before: what a change of the names makes.
+    fn next_version(&mut self) -> u64 {
+        let (tip, state) = self.tip();
+        self.versions.insert(tip + 1, state);
+        tip + 1
     }
 
     fn tip(&self) -> (u64, Rc<State>) {
@@ -381,6 +400,8 @@ impl World {
                     self.snapshots.remove(snapshot % self.snapshots.len());
                 }
             }
+            Op::Name { name } => self.name(&format!("n{name}")),
+            Op::Rename { from, to } => self.rename(&format!("n{from}"), &format!("n{to}")),
             Op::Check => self.check(),
             Op::Diff { older, newer } => self.diff(older, newer),
             Op::Sync => {
@@ -547,7 +568,45 @@ impl World {
         }
     }
 
+    fn name(&mut self, name: &str) {
+        if self.model.names.remove(name).is_some() {
+            let again = self.store().create_snapshot(name);
+            assert!(matches!(again, Err(Error::SnapshotExists { .. })), "{again:?}");
+            self.store().drop_snapshot(name).unwrap();
+            self.model.next_version();
+        } else {
+            let gone = self.store().drop_snapshot(name);
+            assert!(matches!(gone, Err(Error::SnapshotNotFound { .. })), "{gone:?}");
+            let snapshot = self.store().create_snapshot(name).unwrap();
+            let version = self.model.next_version();
+            assert_eq!(snapshot.version(), Version(version));
+            self.model.names.insert(name.to_owned(), version);
+        }
+        assert_eq!(self.store().version(), Version(self.model.tip().0));
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let result = self.store().rename_snapshot(from, to);
+        let names = &mut self.model.names;
+        match (names.contains_key(from), names.contains_key(to)) {
+            (false, _) => assert!(matches!(result, Err(Error::SnapshotNotFound { .. })), "{result:?}"),
+            (true, true) => assert!(matches!(result, Err(Error::SnapshotExists { .. })), "{result:?}"),
+            (true, false) => {
+                result.unwrap();
+                let version = names.remove(from).unwrap();
+                names.insert(to.to_owned(), version);
+                self.model.next_version();
+            }
+        }
+    }
+
     fn check(&self) {
+        let found: BTreeMap<String, u64> =
+            self.store().snapshots().into_iter().map(|named| (named.name, named.version.0)).collect();
+        assert_eq!(found, self.model.names);
+        for (name, version) in &self.model.names {
+            check_snapshot(&self.store().open_snapshot(name).unwrap(), &self.model.versions[version]);
+        }
         let tip = self.store().snapshot();
         for snapshot in self.snapshots.iter().chain([&tip]) {
             check_snapshot(snapshot, &self.model.versions[&snapshot.version().0]);
@@ -636,6 +695,7 @@ impl World {
         let recovery = store.recovery();
         assert_eq!((recovery.batches, recovery.is_torn), (0, false), "a closed store has nothing to recover");
         assert_eq!(recovery.checkpoint, Version(self.model.tip().0));
+        store.audit().unwrap();
         self.store = Some(store);
         self.check();
     }

@@ -55,7 +55,7 @@ impl BulkLoad {
             .map(|((id, checksum), bytes)| (*id, *checksum, bytes))
             .collect();
         let meta = (self.parts == 0 && !self.header.meta.is_empty()).then_some(&self.header.meta[..]);
-        let shape = Shape { pages: pages.len(), freed: 0, meta_bytes: meta.map_or(0, <[u8]>::len) };
+        let shape = Shape { pages: pages.len(), freed: 0, extra_bytes: meta.map_or(0, <[u8]>::len) };
         let plan = appender.plan(shape, false);
         self.placed.extend(pages.iter().zip(plan.locations()).map(|((id, sum, _), at)| (*id, *sum, at)));
         let batch = Batch {
@@ -66,6 +66,7 @@ impl BulkLoad {
             page_count: self.header.page_count,
             fingerprint: self.header.fingerprint,
             meta,
+            names: None,
             freed: &[],
             pages: &pages,
             first_part: self.parts,

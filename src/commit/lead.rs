@@ -12,6 +12,8 @@ use super::validate::{Truncation, Validator};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
+use crate::format::names::NameChange;
+use crate::format::record::extra_bytes;
 use crate::id::{Location, PageId, Version};
 use crate::log::append::{AppendFailure, Appender, Batch};
 use crate::log::layout::Shape;
@@ -42,6 +44,7 @@ pub(crate) struct Change<'a> {
     pub(crate) freed: &'a [(PageId, u64)],
     pub(crate) page_count: u64,
     pub(crate) meta: Option<Arc<[u8]>>,
+    pub(crate) names: Option<&'a NameChange>,
 }
 
 /// Applies a change to the tip: the only way from one version to the next, for commits, recovery and imports alike.
@@ -75,6 +78,14 @@ pub(crate) fn edit_tip<'s>(
 /// Commits a batch of requests; the results are in their order. Called by one thread at a time. Where the disk is full, it
 /// waits for the space that can be had back, and tries once more.
 pub(crate) fn commit_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
+    // A record carries one change of the names: one that changes them ends its batch.
+    requests
+        .split_inclusive(|request| request.names.is_some())
+        .flat_map(|requests| commit_one_batch(core, requests))
+        .collect()
+}
+
+fn commit_one_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     let results = try_batch(core, requests);
     let is_refused = |result: &Result<Version>| matches!(result, Err(Error::Full { .. }));
     // A full disk refuses all that was admitted alike, and what was not admitted is not admitted now.
@@ -99,7 +110,11 @@ fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     let mut validator = Validator::new(&core.slab, tip, &guard, truncations, version);
     let is_only = requests.len() == 1;
     for request in requests {
-        results.push(validator.admit(request, is_only).err().map(Err));
+        let allowed = match &request.names {
+            Some(change) => core.names.lock().check(change, core.now_ms(tip)),
+            None => Ok(()),
+        };
+        results.push(allowed.and_then(|()| validator.admit(request, is_only)).err().map(Err));
     }
     let admitted: Vec<&Request> = requests
         .iter()
@@ -156,11 +171,20 @@ fn commit_admitted(
         freed: &freed,
         page_count: admitted.iter().map(|request| request.page_count).max().unwrap_or(0),
         meta: admitted.iter().rev().find_map(|request| request.meta.clone()),
+        names: admitted.iter().find_map(|request| request.names.as_ref()),
     };
-    let will_sync = admitted.iter().any(|request| request.durability == Durability::Sync);
+    let names = change.names.map(NameChange::encode).transpose();
+    let names = names.map_err(|found| Error::InvalidOption {
+        option: "name",
+        value: found,
+        expected: "names that can be written are".to_owned(),
+    })?;
+    // What a name keeps, or no longer keeps, must be on the disk before anything is freed because of it.
+    let will_sync = names.is_some() || admitted.iter().any(|request| request.durability == Durability::Sync);
     let meta_bytes = change.meta.as_ref().map_or(0, |meta| meta.len());
-    let shape = Shape { pages: pages.len(), freed: freed.len(), meta_bytes };
-    let is_plain = change.truncate_to.is_none() && freed.is_empty();
+    let extra_bytes = extra_bytes(meta_bytes, names.as_ref().map(Vec::len));
+    let shape = Shape { pages: pages.len(), freed: freed.len(), extra_bytes };
+    let is_plain = change.truncate_to.is_none() && freed.is_empty() && names.is_none();
     let mut plan = log.appender.plan(shape, is_plain);
     if log.appender.leaves_segment(&plan) {
         core.reclaim(log);
@@ -178,6 +202,7 @@ fn commit_admitted(
         page_count: edit.root().page_count,
         fingerprint: edit.root().fingerprint,
         meta: change.meta.as_deref(),
+        names: names.as_deref(),
         freed: &freed,
         pages: &pages,
         first_part: 0,
@@ -199,6 +224,9 @@ fn commit_admitted(
     }
     let locations = plan.locations();
     core.publish(edit, locations, created_at_ms);
+    if let Some(names) = change.names {
+        core.apply_name_change(names);
+    }
     if will_sync {
         core.durable.store(version.0, Ordering::Release);
     }
@@ -231,11 +259,17 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
         freed: &freed,
         page_count: last.page_count,
         meta: first.meta.as_ref().map(|meta| Arc::from(meta.as_slice())),
+        names: None,
     };
+    let names = first.names.as_deref().map(NameChange::decode).transpose();
+    let can_apply = names.as_ref().is_ok_and(|change| {
+        change.as_ref().is_none_or(|change| core.names.lock().check(change, last.created_at_ms).is_ok())
+    });
     let in_range = |id: u64| id <= PageId::MAX.0;
     let is_sane = batch.pages(&core.segments).all(|(id, _, _)| in_range(id.0))
         && freed.iter().all(|(first, count)| in_range(first.0.saturating_add(*count)))
-        && last.page_count <= PageId::MAX.0 + 1;
+        && last.page_count <= PageId::MAX.0 + 1
+        && can_apply;
     let edit = match is_sane {
         true => Some(edit_tip(core, tip, first.version, Version(0), &change, batch.pages(&core.segments))?),
         false => None,
@@ -247,6 +281,9 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
             let locations: Vec<Location> =
                 batch.pages(&core.segments).map(|(_, _, location)| location).collect();
             core.publish(edit, locations.into_iter(), last.created_at_ms);
+            if let Ok(Some(names)) = &names {
+                core.apply_name_change(names);
+            }
             Ok(())
         }
         _ => {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::format::checksum::PageChecksum;
+use crate::format::names::NameChange;
 use crate::id::{PageId, Version};
 use crate::options::Durability;
 
@@ -31,7 +32,25 @@ pub(crate) struct Request {
     /// The page count is at least this afterwards.
     pub(crate) page_count: u64,
     pub(crate) meta: Option<Arc<[u8]>>,
+    pub(crate) names: Option<NameChange>,
     pub(crate) durability: Durability,
+}
+
+impl Request {
+    /// A request that changes no page.
+    pub(crate) fn nothing(durability: Durability) -> Request {
+        Request {
+            snapshot: Version(0),
+            reads: None,
+            writes: Vec::new(),
+            freed: Vec::new(),
+            truncate_to: None,
+            page_count: 0,
+            meta: None,
+            names: None,
+            durability,
+        }
+    }
 }
 
 /// Consecutive ids as (first, count), in order.

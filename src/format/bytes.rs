@@ -53,6 +53,11 @@ impl<'a> Reader<'a> {
         Reader { bytes }
     }
 
+    /// All that is left.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub(crate) fn raw(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(len)?;
         self.bytes = rest;

@@ -10,18 +10,17 @@
 //! | 16 | 8 | compatible features: unknown bits may be ignored |
 //! | 24 | 8 | sequence |
 //! | 32 | 8 | bytes of the body |
-//! | 40 | n | body: [`Catalog`] as bincode 2 writes it in its `legacy` configuration (fixed-width, little-endian); with feature bit 0, the list of [`PackedRecord`]s behind it in the same way |
+//! | 40 | n | body: [`Catalog`] as [`super::code`] writes it; with feature bit 0 the list of [`PackedRecord`]s behind it, with bit 1 then a [`NamedSection`], in the same way |
 //! | 40 + n | 16 | XXH3-128 of all before |
 //!
-//! Incompatible features: bit 0, some segments are packed files.
-//!
-//! This is the only module that knows bincode: the crate gets no more updates, so it must be easy to replace.
+//! Incompatible features: bit 0, some segments are packed files; bit 1, there are named snapshots or bookmarks.
 
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{digest128, holds};
-use super::{FORMAT, Flaw, is_newer};
+use super::names::NamedSection;
+use super::{FORMAT, Flaw, code, is_newer};
 use crate::id::{Fingerprint, StoreId, Version};
 use crate::table::node::{HEIGHT_MAX, NodeAddress};
 
@@ -29,6 +28,8 @@ const MAGIC: u32 = u32::from_le_bytes(*b"VLCT");
 const HEAD_BYTES: usize = 40;
 /// The incompatible feature "some segments are packed".
 const PACKED: u64 = 1;
+/// The incompatible feature "there are named snapshots or bookmarks".
+const NAMED: u64 = 2;
 /// A catalog larger than this is damage: it would list some two billion segments.
 pub(crate) const BYTES_MAX: usize = 1 << 36;
 /// Most bytes of engine meta.
@@ -49,6 +50,8 @@ pub(crate) struct Catalog {
     /// Those of the segments whose file is a packed one.
     #[serde(skip)]
     pub(crate) packed: Vec<PackedRecord>,
+    #[serde(skip)]
+    pub(crate) named: NamedSection,
 }
 
 /// A version whose table is on disk.
@@ -65,6 +68,23 @@ pub(crate) struct RootRecord {
     pub(crate) created_at_ms: u64,
     /// Where the log stood: segments of this sequence and later are needed to go on from this version.
     pub(crate) log_sequence: u64,
+}
+
+impl RootRecord {
+    /// Whether the values make sense together.
+    pub(super) fn check(&self) -> Result<(), Flaw> {
+        let wrong = |what: &str| Err(Flaw::damage(HEAD_BYTES as u64, what, format!("the root {self:?}")));
+        if self.height > HEIGHT_MAX || self.version > Version::MAX || self.meta.len() > META_MAX {
+            return wrong("a root within its limits");
+        }
+        if (self.height == 0 && self.address.is_some())
+            || self.page_count > crate::id::PageId::MAX.0 + 1
+            || self.live_pages > self.page_count
+        {
+            return wrong("a root that fits its page count");
+        }
+        Ok(())
+    }
 }
 
 /// Where the log goes on.
@@ -117,11 +137,15 @@ mod node_address {
 impl Catalog {
     /// The catalog's bytes under `sequence`.
     pub(crate) fn encode(&self, sequence: u64) -> Result<Vec<u8>, String> {
-        let legacy = bincode::config::legacy();
-        let mut body = bincode::serde::encode_to_vec(self, legacy).map_err(|e| e.to_string())?;
-        let features = if self.packed.is_empty() { 0 } else { PACKED };
-        if features != 0 {
-            body.extend(bincode::serde::encode_to_vec(&self.packed, legacy).map_err(|e| e.to_string())?);
+        let mut body = code::encode(self)?;
+        let mut features = 0;
+        if !self.packed.is_empty() {
+            features |= PACKED;
+            body.extend(code::encode(&self.packed)?);
+        }
+        if !self.named.is_empty() {
+            features |= NAMED;
+            body.extend(code::encode(&self.named)?);
         }
         let mut out = Writer::with_capacity(HEAD_BYTES + body.len() + 16);
         out.u32(MAGIC);
@@ -163,18 +187,19 @@ impl Catalog {
                 format!("{digest:032x}"),
             ));
         }
-        if incompatible & !PACKED != 0 {
+        if incompatible & !(PACKED | NAMED) != 0 {
             return Err(Flaw::Newer { found: format!("the features {incompatible:#x}") });
         }
-        let config = bincode::config::legacy().with_limit::<BYTES_MAX>();
-        let wrong = |error: bincode::error::DecodeError| {
-            Flaw::damage(HEAD_BYTES as u64, "a catalog's body", error.to_string())
-        };
-        let (mut catalog, mut used): (Catalog, usize) =
-            bincode::serde::decode_from_slice(body, config).map_err(wrong)?;
+        let wrong = |error| Flaw::damage(HEAD_BYTES as u64, "a catalog's body", error);
+        let (mut catalog, mut used): (Catalog, usize) = code::decode(body).map_err(wrong)?;
         if incompatible & PACKED != 0 {
-            let (packed, more) = bincode::serde::decode_from_slice(&body[used..], config).map_err(wrong)?;
+            let (packed, more) = code::decode(&body[used..]).map_err(wrong)?;
             catalog.packed = packed;
+            used += more;
+        }
+        if incompatible & NAMED != 0 {
+            let (named, more) = code::decode(&body[used..]).map_err(wrong)?;
+            catalog.named = named;
             used += more;
         }
         if used != body.len() {
@@ -184,11 +209,12 @@ impl Catalog {
         Ok((sequence, catalog))
     }
 
-    /// Drops all roots but the newest, and what only they reach.
+    /// Drops all roots but the newest and the named ones, and what only they reach.
     pub(crate) fn forget_older_roots(&mut self) {
         self.roots.drain(..self.roots.len() - 1);
-        for segment in &mut self.segments {
-            segment.live_bytes = segment.tip_bytes;
+        let kept = self.named.kept_bytes.iter().copied().map(Some).chain(std::iter::repeat(None));
+        for (segment, kept) in self.segments.iter_mut().zip(kept) {
+            segment.live_bytes = kept.unwrap_or(segment.tip_bytes);
         }
     }
 
@@ -204,18 +230,7 @@ impl Catalog {
         if self.roots.is_empty() || self.roots.windows(2).any(|pair| pair[0].version >= pair[1].version) {
             return wrong("roots in ascending order", format!("{} roots", self.roots.len()));
         }
-        for root in &self.roots {
-            let empty = root.height == 0;
-            if root.height > HEIGHT_MAX || root.version > Version::MAX || root.meta.len() > META_MAX {
-                return wrong("a root within its limits", format!("{root:?}"));
-            }
-            if (empty && root.address.is_some())
-                || root.page_count > crate::id::PageId::MAX.0 + 1
-                || root.live_pages > root.page_count
-            {
-                return wrong("a root that fits its page count", format!("{root:?}"));
-            }
-        }
+        self.roots.iter().try_for_each(RootRecord::check)?;
         if !self.segments.iter().any(|record| record.number == self.log.segment) {
             return wrong("a log that goes on in a listed segment", format!("segment {}", self.log.segment));
         }
@@ -226,6 +241,15 @@ impl Catalog {
         if let Some(record) = self.segments.iter().find(|record| !fits(record)) {
             return wrong("bytes that fit a segment", format!("{record:?}"));
         }
+        let kept = &self.named.kept_bytes;
+        let is_between =
+            |(record, kept): (&SegmentRecord, &u64)| record.tip_bytes <= *kept && *kept <= record.live_bytes;
+        if !self.named.is_empty()
+            && (kept.len() != self.segments.len() || !self.segments.iter().zip(kept).all(is_between))
+        {
+            return wrong("bytes kept by names that fit the segments", format!("{} counts", kept.len()));
+        }
+        self.named.check(&self.roots)?;
         self.check_packed()
     }
 

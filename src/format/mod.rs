@@ -13,7 +13,9 @@
 
 pub(crate) mod bytes;
 pub(crate) mod checksum;
+pub(crate) mod code;
 pub(crate) mod control;
+pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod packed;
 pub(crate) mod record;

@@ -3,9 +3,9 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | magic `"VLRC"` |
-//! | 4 | 2 | format version |
+//! | 4 | 2 | format version: 1, or 2 if the batch changes names |
 //! | 6 | 1 | kind: 1 commit, 2 table nodes |
-//! | 7 | 1 | flags: bit 0 last part of its batch; bit 1 the batch truncates; bit 2 the batch sets the meta bytes |
+//! | 7 | 1 | flags: bit 0 last part of its batch; bit 1 the batch truncates; bit 2 the batch sets the meta bytes; bit 3 the batch changes names |
 //! | 8 | 16 | store id |
 //! | 24 | 4 | segment number |
 //! | 28 | 4 | segment generation |
@@ -18,7 +18,7 @@
 //! | 88 | 4 | part of the batch, counted from 0 |
 //! | 92 | 4 | pages listed |
 //! | 96 | 4 | freed ranges listed |
-//! | 100 | 4 | bytes of meta |
+//! | 100 | 4 | bytes of meta, and of what belongs to the names |
 //! | 104 | 4 | slots of the record itself |
 //! | 108 | 4 | slots of data behind it (pages, in the order of the list; or nodes) |
 //! | 112 | 8 | page count that a truncating batch cuts to first |
@@ -26,7 +26,7 @@
 //! | 128 | 16 | fingerprint after the batch |
 //! | 144 | 16 x pages | page id, page checksum (64 bits) |
 //! | then | 16 x ranges | first freed page id, count |
-//! | then | meta | the engine's bytes |
+//! | then | meta | the engine's bytes; if the batch changes names, their number (4) first, and a [`NameChange`](super::names::NameChange) behind them |
 //! | then | 16 | XXH3-128 of all before: the record's digest, which the next record repeats |
 //!
 //! Zeros fill the record's last slot. The page checksums in the list make one sync commit both record and pages.
@@ -47,6 +47,10 @@ pub(crate) const ITEM_BYTES: usize = 16;
 const LAST: u8 = 1;
 const TRUNCATES: u8 = 2;
 const SETS_META: u8 = 4;
+const CHANGES_NAMES: u8 = 8;
+
+/// The format of records that change names: older builds don't know what they would lose.
+const FORMAT_NAMES: u16 = 2;
 
 /// What a record is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +82,13 @@ pub(crate) struct Record {
     pub(crate) pages: Vec<(PageId, PageChecksum)>,
     pub(crate) freed: Vec<(PageId, u64)>,
     pub(crate) meta: Option<Vec<u8>>,
+    /// A [`NameChange`](super::names::NameChange) as it is written.
+    pub(crate) names: Option<Vec<u8>>,
+}
+
+/// The bytes that a record needs for meta and names of these lengths.
+pub(crate) fn extra_bytes(meta: usize, names: Option<usize>) -> usize {
+    meta + names.map_or(0, |names| 4 + names)
 }
 
 /// The slots that a record with so many listed items and meta bytes takes, without its pages.
@@ -93,7 +104,7 @@ impl Record {
         let total = self.header_slots as usize * page_size as usize;
         let mut out = Writer::with_capacity(total);
         out.u32(MAGIC);
-        out.u16(FORMAT);
+        out.u16(if self.names.is_some() { FORMAT_NAMES } else { FORMAT });
         out.u8(match self.kind {
             RecordKind::Commit => 1,
             RecordKind::Nodes => 2,
@@ -101,7 +112,8 @@ impl Record {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         out.u8(flag(self.is_last, LAST)
             | flag(self.truncate_to.is_some(), TRUNCATES)
-            | flag(self.meta.is_some(), SETS_META));
+            | flag(self.meta.is_some(), SETS_META)
+            | flag(self.names.is_some(), CHANGES_NAMES));
         out.u128(self.store_id.0);
         out.u32(self.segment);
         out.u32(self.generation);
@@ -114,7 +126,8 @@ impl Record {
         out.u32(self.part);
         out.u32(count(self.pages.len()));
         out.u32(count(self.freed.len()));
-        out.u32(count(self.meta.as_ref().map_or(0, Vec::len)));
+        let meta_bytes = self.meta.as_ref().map_or(0, Vec::len);
+        out.u32(count(extra_bytes(meta_bytes, self.names.as_ref().map(Vec::len))));
         out.u32(self.header_slots);
         out.u32(self.data_slots);
         out.u64(self.truncate_to.unwrap_or(0));
@@ -128,9 +141,11 @@ impl Record {
             out.u64(first.0);
             out.u64(*len);
         }
-        if let Some(meta) = &self.meta {
-            out.raw(meta);
+        if self.names.is_some() {
+            out.u32(count(meta_bytes));
         }
+        out.raw(self.meta.as_deref().unwrap_or_default());
+        out.raw(self.names.as_deref().unwrap_or_default());
         let digest = digest128(&out.bytes);
         out.u128(digest);
         out.pad_to(total);
@@ -164,16 +179,16 @@ impl Record {
         let (segment, generation, slot) = (reader.u32()?, reader.u32()?, reader.u64()?);
         let (version, durable, session) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let (previous_digest, created_at_ms, part) = (reader.u128()?, reader.u64()?, reader.u32()?);
-        let (pages, freed, meta) = (reader.u32()? as usize, reader.u32()? as usize, reader.u32()? as usize);
+        let (pages, freed, extra) = (reader.u32()? as usize, reader.u32()? as usize, reader.u32()? as usize);
         let (header_slots, data_slots) = (reader.u32()?, reader.u32()?);
         let (truncate_to, page_count, fingerprint) = (reader.u64()?, reader.u64()?, reader.u128()?);
         // Lengths are held against the bytes at hand before anything is made of them.
         let items = pages.checked_add(freed)?.checked_mul(ITEM_BYTES)?;
-        let body = FIXED_BYTES.checked_add(items)?.checked_add(meta)?;
+        let body = FIXED_BYTES.checked_add(items)?.checked_add(extra)?;
         let covered = bytes.get(..body)?;
         let page_list = reader.raw(pages * ITEM_BYTES)?;
         let freed_list = reader.raw(freed * ITEM_BYTES)?;
-        let meta_bytes = reader.raw(meta)?;
+        let extra = reader.raw(extra)?;
         let digest = reader.u128()?;
         if !holds(digest, digest128(covered)) {
             let offset = u64::try_from(body).ok()?;
@@ -183,7 +198,7 @@ impl Record {
                 format!("{digest:032x}"),
             )));
         }
-        if format > FORMAT {
+        if format > FORMAT_NAMES {
             return Some(Err(Flaw::Newer { found: format.to_string() }));
         }
         let kind = match kind {
@@ -212,6 +227,14 @@ impl Record {
             .chunks_exact(ITEM_BYTES)
             .map(|item| pair(item).map(|(first, len)| (PageId(first), len)))
             .collect();
+        let (meta, names) = match flags & CHANGES_NAMES != 0 {
+            true => {
+                let mut extra = Reader::new(extra);
+                let meta = extra.u32()? as usize;
+                (extra.raw(meta)?, Some(extra.rest().to_vec()))
+            }
+            false => (extra, None),
+        };
         let record = Record {
             kind,
             is_last: flags & LAST != 0,
@@ -232,7 +255,8 @@ impl Record {
             fingerprint: Fingerprint(fingerprint),
             pages: pages?,
             freed: freed?,
-            meta: (flags & SETS_META != 0).then(|| meta_bytes.to_vec()),
+            meta: (flags & SETS_META != 0).then(|| meta.to_vec()),
+            names,
         };
         Some(Ok((record, digest)))
     }

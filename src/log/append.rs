@@ -78,6 +78,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) page_count: u64,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) meta: Option<&'a [u8]>,
+    pub(crate) names: Option<&'a [u8]>,
     pub(crate) freed: &'a [(PageId, u64)],
     pub(crate) pages: &'a [(PageId, PageChecksum, &'a [u8])],
     /// For a batch that is appended in several calls: parts that were appended before, and whether this call ends it.
@@ -125,6 +126,8 @@ pub(crate) struct Appender {
     pub(super) spares: Vec<String>,
     /// Segments that are being packed: not to be used again meanwhile.
     pub(crate) busy: BTreeSet<u32>,
+    /// Whether behind the log's end may stand what was begun there and given up: it would continue the chain.
+    pub(super) has_stale_end: bool,
     /// Slots of the active segment before this one were written before, or filled with zeros.
     pub(super) prepared: u32,
     /// Slots of the active segment before this one have disk blocks.
@@ -166,6 +169,7 @@ impl Appender {
             vacant: BTreeSet::new(),
             spares: Vec::new(),
             busy: BTreeSet::new(),
+            has_stale_end: true,
             prepared,
             reserved: prepared,
             unsynced: Vec::new(),
@@ -265,6 +269,7 @@ impl Appender {
         let coming = (self.pool.clone(), self.vacant.clone(), self.fresh);
         let done = write(self);
         if done.is_err() {
+            self.has_stale_end = true;
             let left = self.position.segment;
             (self.position, self.prepared, self.reserved) = saved;
             (self.pool, self.vacant, self.fresh) = coming;
@@ -326,6 +331,7 @@ impl Appender {
                 pages: pages.iter().map(|(id, checksum, _)| (*id, *checksum)).collect(),
                 freed: batch.freed[part.freed.clone()].to_vec(),
                 meta: batch.meta.filter(|_| index == 0).map(<[u8]>::to_vec),
+                names: batch.names.filter(|_| index == 0).map(<[u8]>::to_vec),
                 ..self.blank_record()
             };
             let data: Vec<&[u8]> = pages.iter().map(|(_, _, bytes)| *bytes).collect();
@@ -390,6 +396,7 @@ impl Appender {
             pages: Vec::new(),
             freed: Vec::new(),
             meta: None,
+            names: None,
         }
     }
 
@@ -407,6 +414,7 @@ impl Appender {
         self.position.slot += slots;
         self.prepared = self.prepared.max(self.position.slot);
         self.position.digest = digest;
+        self.has_stale_end = false;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ impl Appender {
             None => (0, 0),
         };
         let fits = |open: usize| {
-            group::capacity(geometry.page_size(), meta.max(shape.meta_bytes))
+            group::capacity(geometry.page_size(), meta.max(shape.extra_bytes))
                 .is_some_and(|capacity| open + shape.pages <= capacity)
         };
         let ends = |slots: u32| {
@@ -48,7 +48,7 @@ impl Appender {
             header_slots,
             pages: 0..shape.pages,
             freed,
-            has_meta: shape.meta_bytes > 0,
+            has_extra: shape.extra_bytes > 0,
         })
     }
 
@@ -134,6 +134,7 @@ impl Appender {
         self.note_appended(closed.len as u64);
         self.prepared = self.prepared.max(closed.end);
         self.position.digest = closed.digest;
+        self.has_stale_end = false;
     }
 
     /// Ends the open group: its record stands in the tail, before its pages.

@@ -20,7 +20,8 @@ const CUT_SLOTS_MIN: u32 = 16;
 pub(crate) struct Shape {
     pub(crate) pages: usize,
     pub(crate) freed: usize,
-    pub(crate) meta_bytes: usize,
+    /// Of meta and names.
+    pub(crate) extra_bytes: usize,
 }
 
 /// One part's place.
@@ -32,7 +33,7 @@ pub(crate) struct Part {
     pub(crate) header_slots: u32,
     pub(crate) pages: Range<usize>,
     pub(crate) freed: Range<usize>,
-    pub(crate) has_meta: bool,
+    pub(crate) has_extra: bool,
 }
 
 impl Part {
@@ -58,14 +59,14 @@ pub(crate) fn plan(geometry: Geometry, slot: u32, shape: Shape) -> Vec<Part> {
     let page_size = geometry.page_size();
     let mut parts = Vec::with_capacity(1);
     let (mut segment, mut slot) = (0, slot);
-    let (mut page, mut freed, mut meta_bytes) = (0, 0, shape.meta_bytes);
-    let mut has_meta = shape.meta_bytes > 0;
+    let (mut page, mut freed, mut extra_bytes) = (0, 0, shape.extra_bytes);
+    let mut has_extra = shape.extra_bytes > 0;
     loop {
         let (pages_left, freed_left) = (shape.pages - page, shape.freed - freed);
-        let wanted = (header_slots(page_size, pages_left + freed_left, meta_bytes) as usize) + pages_left;
+        let wanted = (header_slots(page_size, pages_left + freed_left, extra_bytes) as usize) + pages_left;
         let room = geometry.segment_slots() - slot;
         let budget = room.min(part_slots_max(geometry));
-        let fits = fill(page_size, budget, pages_left, freed_left, meta_bytes);
+        let fits = fill(page_size, budget, pages_left, freed_left, extra_bytes);
         let is_whole = wanted <= budget as usize;
         if !is_whole && slot > 1 && (room < CUT_SLOTS_MIN || fits == (0, 0)) {
             (segment, slot) = (segment + 1, 1);
@@ -75,14 +76,14 @@ pub(crate) fn plan(geometry: Geometry, slot: u32, shape: Shape) -> Vec<Part> {
         let part = Part {
             segment,
             slot,
-            header_slots: header_slots(page_size, pages + frees, meta_bytes),
+            header_slots: header_slots(page_size, pages + frees, extra_bytes),
             pages: page..page + pages,
             freed: freed..freed + frees,
-            has_meta,
+            has_extra,
         };
         slot += part.slots();
         (page, freed) = (part.pages.end, part.freed.end);
-        (has_meta, meta_bytes) = (false, 0);
+        (has_extra, extra_bytes) = (false, 0);
         parts.push(part);
         if page == shape.pages && freed == shape.freed {
             return parts;
@@ -95,10 +96,10 @@ pub(crate) fn plan(geometry: Geometry, slot: u32, shape: Shape) -> Vec<Part> {
 }
 
 /// How many pages and freed ranges fit into `budget` slots.
-fn fill(page_size: u32, budget: u32, pages: usize, freed: usize, meta_bytes: usize) -> (usize, usize) {
+fn fill(page_size: u32, budget: u32, pages: usize, freed: usize, extra_bytes: usize) -> (usize, usize) {
     let page_size_bytes = page_size as usize;
     let bytes = budget as usize * page_size_bytes;
-    let Some(for_items) = bytes.checked_sub(FIXED_BYTES + 16 + meta_bytes) else { return (0, 0) };
+    let Some(for_items) = bytes.checked_sub(FIXED_BYTES + 16 + extra_bytes) else { return (0, 0) };
     let freed_fit = freed.min(for_items / ITEM_BYTES);
     if freed_fit < freed {
         return (0, freed_fit);
@@ -106,7 +107,7 @@ fn fill(page_size: u32, budget: u32, pages: usize, freed: usize, meta_bytes: usi
     let for_pages = for_items - freed_fit * ITEM_BYTES;
     let mut pages_fit = pages.min(for_pages / (page_size_bytes + ITEM_BYTES));
     while pages_fit > 0
-        && header_slots(page_size, pages_fit + freed_fit, meta_bytes) as usize + pages_fit > budget as usize
+        && header_slots(page_size, pages_fit + freed_fit, extra_bytes) as usize + pages_fit > budget as usize
     {
         pages_fit -= 1;
     }
@@ -125,7 +126,7 @@ mod tests {
             assert!(part.slot >= 1 && part.slot + part.slots() <= geometry.segment_slots(), "{part:?}");
             assert!(part.slots() <= part_slots_max(geometry));
             assert_eq!((part.pages.start, part.freed.start), (page, freed), "nothing is left out");
-            assert_eq!(part.has_meta, index == 0 && shape.meta_bytes > 0);
+            assert_eq!(part.has_extra, index == 0 && shape.extra_bytes > 0);
             (page, freed) = (part.pages.end, part.freed.end);
             at = (part.segment, part.slot + part.slots());
         }
@@ -138,8 +139,8 @@ mod tests {
             let geometry = Geometry::new(page_size, slots);
             for start in 1..=slots {
                 for pages in [0, 1, 2, 6, 7, 8, 9, 30, 100] {
-                    for (freed, meta_bytes) in [(0, 0), (1, 0), (0, 1024), (70, 300), (400, 0)] {
-                        check(geometry, start, Shape { pages, freed, meta_bytes });
+                    for (freed, extra_bytes) in [(0, 0), (1, 0), (0, 1024), (0, 2052), (70, 300), (400, 0)] {
+                        check(geometry, start, Shape { pages, freed, extra_bytes });
                     }
                 }
             }
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn a_one_page_commit_takes_two_slots() {
         let geometry = Geometry::new(4096, 1024);
-        let parts = plan(geometry, 1, Shape { pages: 1, freed: 0, meta_bytes: 0 });
+        let parts = plan(geometry, 1, Shape { pages: 1, freed: 0, extra_bytes: 0 });
         assert_eq!((parts.len(), parts[0].slots()), (1, 2));
     }
 }

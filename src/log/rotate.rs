@@ -125,8 +125,24 @@ impl Appender {
         spare.is_some_and(|spare| self.segments.adopt_file(segment, &spare).is_ok())
     }
 
+    /// Sees to it that nothing at the log's end continues it: a part of a batch that was given up there, by this session or
+    /// by one that was cut off. Else recovery would follow that one instead of the log, which goes on in another segment.
+    fn blank_end(&mut self) -> Result<(), AppendFailure> {
+        let geometry = self.segments.geometry();
+        let Position { segment, slot, .. } = self.position;
+        if self.has_stale_end && slot < geometry.segment_slots() {
+            self.make_room(1, false)?;
+            let zeros = vec![0; geometry.page_size() as usize];
+            self.write_file(&[IoSlice::new(&zeros)], geometry.offset(slot), geometry.page_bytes())?;
+            sync_file(&self.segments, segment).map_err(AppendFailure::Fatal)?;
+        }
+        self.has_stale_end = false;
+        Ok(())
+    }
+
     /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.
     pub(super) fn rotate(&mut self, durable: Version) -> Result<(), AppendFailure> {
+        self.blank_end()?;
         let geometry = self.segments.geometry();
         let (left, number) = (self.position.segment, self.position.next);
         let segments = self.segments.clone();

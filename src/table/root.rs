@@ -45,6 +45,21 @@ impl Root {
         }
     }
 
+    /// What a catalog says of the root, once its nodes are on disk; the address of the topmost is told by the slab.
+    pub(crate) fn record(&self, log_sequence: u64) -> RootRecord {
+        RootRecord {
+            version: self.version,
+            address: None,
+            height: self.height,
+            page_count: self.page_count,
+            live_pages: self.live_pages,
+            fingerprint: self.fingerprint,
+            meta: self.meta.to_vec(),
+            created_at_ms: self.created_at_ms,
+            log_sequence,
+        }
+    }
+
     /// A root as a checkpoint recorded it: its tree is still on disk.
     pub(crate) fn from_record(record: &RootRecord) -> Root {
         Root {

@@ -1,0 +1,151 @@
+//! What the log and the catalog say of named snapshots and bookmarks.
+//!
+//! A commit's record carries at most one [`NameChange`], of at most [`CHANGE_BYTES_MAX`] bytes; the catalog lists what
+//! they have led to ([`NamedSection`]). Both are written by [`super::code`].
+
+use serde::{Deserialize, Serialize};
+
+use super::control::RootRecord;
+use super::{Flaw, code};
+use crate::id::{Fingerprint, Version};
+
+/// Most bytes of a name, a label's key or value, an owner.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+/// Most bytes of one change as it is written, so that it fits into the record of the smallest geometry.
+pub(crate) const CHANGE_BYTES_MAX: usize = 1024;
+
+/// A reason not to drop a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct HoldRecord {
+    pub(crate) owner: String,
+    /// In milliseconds since 1970 (UTC): from then on it doesn't count.
+    pub(crate) expires_at_ms: Option<u64>,
+}
+
+/// What can be said of a snapshot beside its name.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct NameInfo {
+    /// In ascending order of the keys, each once.
+    pub(crate) labels: Vec<(String, String)>,
+    /// In milliseconds since 1970 (UTC): from then on retention may drop the snapshot.
+    pub(crate) expires_at_ms: Option<u64>,
+}
+
+/// A version that is remembered without its pages.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct BookmarkRecord {
+    pub(crate) name: String,
+    pub(crate) version: Version,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) created_at_ms: u64,
+}
+
+/// What a commit changes in the names, beside or instead of pages.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum NameChange {
+    /// Names the version that the commit makes.
+    Create {
+        name: String,
+        info: NameInfo,
+    },
+    /// Takes the name away; `when_released`: with the last hold, if there are any.
+    Drop {
+        name: String,
+        when_released: bool,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Describe {
+        name: String,
+        info: NameInfo,
+    },
+    Hold {
+        name: String,
+        hold: HoldRecord,
+    },
+    Release {
+        name: String,
+        owner: String,
+    },
+    /// Remembers the version before the commit's, which has the same contents if the commit does nothing else.
+    Bookmark {
+        name: String,
+        version: Version,
+        fingerprint: Fingerprint,
+        created_at_ms: u64,
+    },
+    Forget {
+        name: String,
+    },
+}
+
+impl NameChange {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, String> {
+        code::encode(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<NameChange, String> {
+        let (change, used) = code::decode::<NameChange>(bytes)?;
+        if used == bytes.len() { Ok(change) } else { Err(format!("{used} of {} bytes used", bytes.len())) }
+    }
+}
+
+/// A named snapshot whose table is on disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct NamedRecord {
+    pub(crate) name: String,
+    pub(crate) info: NameInfo,
+    pub(crate) holds: Vec<HoldRecord>,
+    /// Goes with its last hold.
+    pub(crate) is_leaving: bool,
+    pub(crate) root: RootRecord,
+}
+
+/// What a catalog with named snapshots or bookmarks says beside the rest.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct NamedSection {
+    /// In ascending order of the names.
+    pub(crate) snapshots: Vec<NamedRecord>,
+    /// In ascending order of the names.
+    pub(crate) bookmarks: Vec<BookmarkRecord>,
+    /// For each segment of the catalog's list: bytes that the last root or a named snapshot reaches.
+    pub(crate) kept_bytes: Vec<u64>,
+}
+
+impl NamedSection {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.snapshots.is_empty() && self.bookmarks.is_empty()
+    }
+
+    /// What a digest can't tell: whether the values make sense beside the catalog's own roots.
+    pub(crate) fn check(&self, roots: &[RootRecord]) -> Result<(), Flaw> {
+        let wrong = |what: &str, found: String| Err(Flaw::damage(40, what, found));
+        let is_ascending = self.snapshots.windows(2).all(|pair| pair[0].name < pair[1].name)
+            && self.bookmarks.windows(2).all(|pair| pair[0].name < pair[1].name);
+        if !is_ascending {
+            return wrong("names in ascending order, each once", "another order".to_owned());
+        }
+        // Two roots of one version must be one and the same.
+        let mut known: std::collections::HashMap<Version, &RootRecord> =
+            roots.iter().map(|root| (root.version, root)).collect();
+        let newest = roots.last().map_or(Version(0), |root| root.version);
+        for snapshot in &self.snapshots {
+            let root = &snapshot.root;
+            root.check()?;
+            let is_same = |other: &RootRecord| {
+                RootRecord { log_sequence: other.log_sequence, ..root.clone() } == *other
+            };
+            let agrees = known.get(&root.version).is_none_or(|other| is_same(other));
+            if root.version > newest || !agrees {
+                return wrong(
+                    "named versions that fit the roots",
+                    format!("{} as {:?}", root.version, snapshot.name),
+                );
+            }
+            known.entry(root.version).or_insert(root);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! The names of a store, and the slots that they keep filled.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::format::names::{BookmarkRecord, HoldRecord, NameChange, NameInfo, NamedRecord};
+use crate::pins::PinKind;
+use crate::table::root::Root;
+use crate::version::held::HeldRoot;
+use crate::version::registry::{Registry, SlotId};
+
+/// A named version.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) info: NameInfo,
+    pub(crate) holds: Vec<HoldRecord>,
+    /// Goes with its last hold.
+    pub(crate) is_leaving: bool,
+    pub(crate) pin: SlotId,
+    pub(crate) root: HeldRoot,
+    /// Whether a catalog on disk may list it.
+    is_listed: bool,
+}
+
+impl Named {
+    /// Holds that count at this time.
+    pub(crate) fn holds_at(&self, now_ms: u64) -> impl Iterator<Item = &HoldRecord> {
+        self.holds.iter().filter(move |hold| hold.expires_at_ms.is_none_or(|end| end > now_ms))
+    }
+}
+
+/// A dropped name's slot, which a catalog on disk may still list.
+#[derive(Debug)]
+struct Leaving {
+    pin: SlotId,
+    /// The number of the last list that may have it.
+    listed_in: u64,
+    /// Catalogs written since that don't list it.
+    catalogs: u8,
+}
+
+/// A list of the names as a checkpoint took it, each held by one more count.
+#[derive(Debug)]
+pub(crate) struct NameList {
+    number: u64,
+    pub(crate) snapshots: Vec<(NamedRecord, HeldRoot)>,
+    pub(crate) bookmarks: Vec<BookmarkRecord>,
+    pins: Vec<SlotId>,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Names {
+    named: BTreeMap<String, Named>,
+    bookmarks: BTreeMap<String, BookmarkRecord>,
+    leaving: Vec<Leaving>,
+    /// How many lists were taken.
+    lists: u64,
+}
+
+fn not_found(name: &str) -> Error {
+    Error::SnapshotNotFound { name: name.to_owned() }
+}
+
+impl Names {
+    pub(crate) fn new(bookmarks: Vec<BookmarkRecord>) -> Names {
+        let bookmarks = bookmarks.into_iter().map(|bookmark| (bookmark.name.clone(), bookmark)).collect();
+        Names { named: BTreeMap::new(), bookmarks, leaving: Vec::new(), lists: 0 }
+    }
+
+    /// Takes over a name that the catalog lists; its slot is filled.
+    pub(crate) fn restore(&mut self, record: NamedRecord, pin: SlotId, root: HeldRoot) {
+        let NamedRecord { name, info, holds, is_leaving, root: _ } = record;
+        self.named.insert(name, Named { info, holds, is_leaving, pin, root, is_listed: true });
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<&Named> {
+        self.named.get(name).ok_or_else(|| not_found(name))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Named)> {
+        self.named.iter()
+    }
+
+    pub(crate) fn bookmark(&self, name: &str) -> Result<&BookmarkRecord> {
+        self.bookmarks.get(name).ok_or_else(|| not_found(name))
+    }
+
+    pub(crate) fn bookmarks(&self) -> impl Iterator<Item = &BookmarkRecord> {
+        self.bookmarks.values()
+    }
+
+    /// The name whose slot this is.
+    pub(crate) fn name_of(&self, pin: SlotId) -> Option<&str> {
+        self.named.iter().find(|(_, named)| named.pin == pin).map(|(name, _)| name.as_str())
+    }
+
+    /// Whether slots wait for catalogs that don't list them.
+    pub(crate) fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    fn is_taken(&self, name: &str) -> Result<()> {
+        match self.named.contains_key(name) || self.bookmarks.contains_key(name) {
+            true => Err(Error::SnapshotExists { name: name.to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the change can be applied at `now_ms`. What can, can later too, if nothing else changes.
+    pub(crate) fn check(&self, change: &NameChange, now_ms: u64) -> Result<()> {
+        match change {
+            NameChange::Create { name, .. } | NameChange::Bookmark { name, .. } => self.is_taken(name),
+            NameChange::Drop { name, when_released } => {
+                let mut holders = self.get(name)?.holds_at(now_ms).map(|hold| hold.owner.clone()).peekable();
+                match holders.peek().is_some() && !when_released {
+                    true => Err(Error::SnapshotHeld { name: name.clone(), holders: holders.collect() }),
+                    false => Ok(()),
+                }
+            }
+            NameChange::Rename { from, to } => {
+                if !self.named.contains_key(from) {
+                    self.bookmark(from)?;
+                }
+                self.is_taken(to)
+            }
+            NameChange::Describe { name, .. } | NameChange::Hold { name, .. } => self.get(name).map(drop),
+            NameChange::Release { name, owner } => {
+                match self.get(name)?.holds.iter().any(|hold| hold.owner == *owner) {
+                    true => Ok(()),
+                    false => Err(Error::HoldNotFound { name: name.clone(), owner: owner.clone() }),
+                }
+            }
+            NameChange::Forget { name } => self.bookmark(name).map(drop),
+        }
+    }
+
+    /// Applies a change that was checked; `tip` is the version that its commit has published and whose slot `take` fills.
+    /// Its time is that of the change, so that a replay leads to the same.
+    pub(crate) fn apply(
+        &mut self,
+        change: &NameChange,
+        tip: HeldRoot,
+        take: impl FnOnce() -> SlotId,
+        registry: &Registry<Root>,
+    ) {
+        match change.clone() {
+            NameChange::Create { name, info } => {
+                let (pin, holds) = (take(), Vec::new());
+                let named = Named { info, holds, is_leaving: false, pin, root: tip, is_listed: false };
+                self.named.insert(name, named);
+            }
+            NameChange::Drop { name, .. } => {
+                if let Some(named) = self.named.get_mut(&name) {
+                    named.is_leaving = true;
+                    if named.holds_at(tip.root().created_at_ms).next().is_none() {
+                        self.remove(&name, registry);
+                    }
+                }
+            }
+            NameChange::Rename { from, to } => {
+                if let Some(named) = self.named.remove(&from) {
+                    self.named.insert(to, named);
+                } else if let Some(bookmark) = self.bookmarks.remove(&from) {
+                    self.bookmarks.insert(to.clone(), BookmarkRecord { name: to, ..bookmark });
+                }
+            }
+            NameChange::Describe { name, info } => {
+                if let Some(named) = self.named.get_mut(&name) {
+                    named.info = info;
+                }
+            }
+            NameChange::Hold { name, hold } => {
+                if let Some(named) = self.named.get_mut(&name) {
+                    named.holds.retain(|other| other.owner != hold.owner);
+                    named.holds.push(hold);
+                }
+            }
+            NameChange::Release { name, owner } => {
+                if let Some(named) = self.named.get_mut(&name) {
+                    named.holds.retain(|hold| hold.owner != owner);
+                    if named.is_leaving && named.holds_at(tip.root().created_at_ms).next().is_none() {
+                        self.remove(&name, registry);
+                    }
+                }
+            }
+            NameChange::Bookmark { name, version, fingerprint, created_at_ms } => {
+                let record = BookmarkRecord { name: name.clone(), version, fingerprint, created_at_ms };
+                self.bookmarks.insert(name, record);
+            }
+            NameChange::Forget { name } => {
+                self.bookmarks.remove(&name);
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str, registry: &Registry<Root>) {
+        let Some(Named { pin, is_listed, .. }) = self.named.remove(name) else { return };
+        match is_listed {
+            true => self.leaving.push(Leaving { pin, listed_in: self.lists, catalogs: 0 }),
+            false => {
+                registry.release(pin);
+            }
+        }
+    }
+
+    /// Lists all names for a catalog that is about to be written.
+    pub(crate) fn list(&mut self, registry: &Registry<Root>) -> NameList {
+        self.lists += 1;
+        let mut pins = Vec::with_capacity(self.named.len());
+        let snapshots = self.named.iter_mut().map(|(name, named)| {
+            named.is_listed = true;
+            registry.retain(named.pin);
+            pins.push(named.pin);
+            let record = NamedRecord {
+                name: name.clone(),
+                info: named.info.clone(),
+                holds: named.holds.clone(),
+                is_leaving: named.is_leaving,
+                root: named.root.root().record(0),
+            };
+            (record, named.root)
+        });
+        let (snapshots, bookmarks) = (snapshots.collect(), self.bookmarks.values().cloned().collect());
+        NameList { number: self.lists, snapshots, bookmarks, pins }
+    }
+
+    /// Takes note that a catalog with `list` is on the disk, or that writing it failed.
+    pub(crate) fn listed(&mut self, list: &NameList, is_written: bool, registry: &Registry<Root>) {
+        for pin in &list.pins {
+            registry.release(*pin);
+        }
+        if !is_written {
+            return;
+        }
+        self.leaving.retain_mut(|leaving| {
+            leaving.catalogs += u8::from(leaving.listed_in < list.number);
+            // Each of the two catalog slots was overwritten since.
+            if leaving.catalogs >= 2 {
+                registry.release(leaving.pin);
+            }
+            leaving.catalogs < 2
+        });
+    }
+}
+
+impl crate::core::Core {
+    /// Applies the change that the commit of the current version carries. Under the commit lock.
+    pub(crate) fn apply_name_change(&self, change: &NameChange) {
+        let guard = self.epoch.pin();
+        let tip = HeldRoot::new(self.published.load(&guard).into());
+        // Filled at the current version, inside the guard (invariant 6): nobody publishes while the commit lock is held.
+        let take = || self.registry.take(tip.pointer(), PinKind::Named.note());
+        self.names.lock().apply(change, tip, take, &self.registry);
+    }
+}
