@@ -88,7 +88,7 @@ pub use audit::Audit;
 pub use error::{Error, Result};
 pub use histogram::Histogram;
 pub use id::{Fingerprint, PageId, StoreId, Version};
-pub use names::{Bookmark, Hold, NamedSnapshot, Naming};
+pub use names::{Bookmark, Hold, NamedSnapshot, Naming, SnapshotSpace};
 pub use options::{Durability, Isolation, Options, ReadMode, Verify};
 pub use pins::{Pin, PinKind};
 pub use progress::{Observer, Progress};

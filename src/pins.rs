@@ -41,7 +41,7 @@ impl PinKind {
         Note::new(self as u8, coarse_ms())
     }
 
-    fn of(note: Note) -> PinKind {
+    pub(crate) fn of(note: Note) -> PinKind {
         PinKind::ALL.get(usize::from(note.kind())).copied().unwrap_or(PinKind::Maintenance)
     }
 }

@@ -14,7 +14,9 @@
 mod api;
 pub(crate) mod kept;
 mod labels;
+mod space;
 pub(crate) mod table;
 
 pub use api::{Bookmark, Hold, NamedSnapshot};
 pub use labels::Naming;
+pub use space::SnapshotSpace;

@@ -82,6 +82,11 @@ impl Names {
         self.named.iter()
     }
 
+    /// Every name with its slot and root.
+    pub(crate) fn slots(&self) -> Vec<(String, SlotId, HeldRoot)> {
+        self.named.iter().map(|(name, named)| (name.clone(), named.pin, named.root)).collect()
+    }
+
     pub(crate) fn bookmark(&self, name: &str) -> Result<&BookmarkRecord> {
         self.bookmarks.get(name).ok_or_else(|| not_found(name))
     }

@@ -27,7 +27,7 @@ const CHUNKS: usize = 24;
 const NONE: u32 = u32::MAX;
 
 /// The number of a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct SlotId(u32);
 
 struct Slot<T> {
@@ -176,6 +176,11 @@ impl<T> Registry<T> {
     /// What was said of a slot that the caller holds.
     pub(crate) fn note(&self, id: SlotId) -> Note {
         Note(self.slot(id.0).note.load(Ordering::Relaxed))
+    }
+
+    /// How many holders a slot that the caller holds has just now.
+    pub(crate) fn holders(&self, id: SlotId) -> u32 {
+        self.slot(id.0).refs.load(Ordering::Relaxed)
     }
 
     /// About how many slots are occupied.
