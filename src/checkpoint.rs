@@ -81,7 +81,7 @@ impl Core {
                 let before = state.roots.len() - 1;
                 let has_older = before > 0 && state.roots[before - 1].record.version < version;
                 for gone in state.roots.drain(..before - usize::from(has_older)) {
-                    self.registry.release(gone.pin);
+                    let _ = self.registry.release(gone.pin);
                 }
                 self.log_start.store(state.roots[0].record.log_sequence, Ordering::Release);
                 let left = self.unwritten_table_bytes();
@@ -90,7 +90,7 @@ impl Core {
                 Ok(())
             }
             Err(error) => {
-                self.registry.release(captured.pin);
+                let _ = self.registry.release(captured.pin);
                 Err(error)
             }
         }

@@ -13,6 +13,7 @@ use crate::commit::queue::GroupCommit;
 use crate::commit::request::Request;
 use crate::error::{Error, Result};
 use crate::format::control::{Catalog, RootRecord};
+use crate::govern::Governor;
 use crate::id::{StoreId, Version};
 use crate::log::catalog::CatalogSlots;
 use crate::log::handover::Handover;
@@ -33,7 +34,7 @@ use crate::version::grace::Grace;
 use crate::version::held::HeldRoot;
 use crate::version::published::Published;
 use crate::version::reclaim::Reclaimer;
-use crate::version::registry::{Registry, SlotId};
+use crate::version::registry::{Registry, Released, SlotId};
 
 /// A version whose table is on disk, kept until two newer ones are.
 #[derive(Debug)]
@@ -85,6 +86,7 @@ pub(crate) struct Core {
     /// Bytes of memory that wait for grace, as the reclaimer's lock was last given back.
     pub(crate) limbo: AtomicU64,
     pub(crate) labels: Labels,
+    pub(crate) governor: Governor,
     /// Bytes copied into packed files since opening.
     pub(crate) packed_bytes: AtomicU64,
     pub(crate) counters: Counters,
@@ -189,6 +191,7 @@ impl Core {
             gauges,
             limbo: AtomicU64::new(0),
             labels: Labels::default(),
+            governor: Governor::default(),
             packed_bytes: AtomicU64::new(0),
             counters: Counters::new(),
             signal: Arc::new(Signal::default()),
@@ -236,6 +239,14 @@ impl Core {
         let has_moved = reclaimer.pass(&self.registry, &self.grace, &self.epoch);
         self.limbo.store(reclaimer.limbo_bytes(), Ordering::Relaxed);
         has_moved
+    }
+
+    /// Ends one holder's count of a slot.
+    #[inline]
+    pub(crate) fn release_pin(&self, slot: SlotId) {
+        if self.registry.release(slot) == Released::LastOfRevoked {
+            self.reclaimer.lock().revoked_slot_is_free(slot, &self.grace, &self.epoch);
+        }
     }
 
     /// The time, in milliseconds since 1970, never before the tip's.

@@ -250,6 +250,26 @@ pub enum Error {
         /// The owner given.
         owner: String,
     },
+    /// The snapshot kept more than the store's limit allows, and was taken from its holders.
+    #[error(
+        "the snapshot of {version} was revoked because old versions kept too much: take a new one, or raise Options::retained_limit"
+    )]
+    SnapshotRevoked {
+        /// The version that it pinned.
+        version: Version,
+    },
+    /// Old versions keep more than the store's limit allows, so that no further snapshot may be taken.
+    #[error(
+        "old versions keep {retained} bytes (limit {limit}), the most of it for {worst}: drop that, or raise Options::retained_limit"
+    )]
+    RetainedLimit {
+        /// Bytes that only old versions see.
+        retained: u64,
+        /// The limit.
+        limit: u64,
+        /// The pin that keeps the most.
+        worst: String,
+    },
     /// A name, label or owner that can't be kept.
     #[error("{value:?} can't be {what}: {expected}")]
     InvalidName {

@@ -59,6 +59,7 @@ mod commit;
 mod core;
 mod error;
 mod format;
+mod govern;
 mod histogram;
 mod id;
 mod log;
@@ -86,6 +87,7 @@ mod version;
 
 pub use audit::Audit;
 pub use error::{Error, Result};
+pub use govern::{Event, RetainedPolicy};
 pub use histogram::Histogram;
 pub use id::{Fingerprint, PageId, StoreId, Version};
 pub use names::{Bookmark, Hold, NamedSnapshot, Naming, SnapshotSpace};

@@ -9,6 +9,8 @@
 //! `RUSTFLAGS="--cfg loom --cfg crossbeam_loom" cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1`
 #![allow(unsafe_code)]
 
+mod pins;
+
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 
@@ -26,7 +28,7 @@ use crate::table::slab::{NodeImage, NodeSource, Slab};
 use crate::version::epoch::Epoch;
 use crate::version::grace::Grace;
 use crate::version::published::Published;
-use crate::version::registry::{Note, Registry};
+use crate::version::registry::{Note, Registry, Released};
 
 /// What stands for a version's root: its canary is 1 while it lives.
 struct Payload {
@@ -202,7 +204,7 @@ fn a_snapshot_beside_a_commit(bug: Bug) -> impl Fn() + Sync + Send + 'static {
                 };
                 // SAFETY: the memory lives until the model ends; whether the version does is what is tested.
                 unsafe { payload.as_ref() }.read();
-                core.registry.release(slot);
+                let _ = core.registry.release(slot);
             })
         };
         core.commit(bug);
@@ -340,8 +342,9 @@ fn a_clone_keeps_the_pin_until_the_last_is_dropped() {
         let mut is_seen = false;
         registry.scan(|found| is_seen |= found == pointer);
         assert!(is_seen, "a pin that is held is seen by every scan");
-        let was_last = registry.release(slot);
-        assert!(was_last ^ other.join().unwrap(), "one of two is the last");
+        let was_last = registry.release(slot) == Released::Last;
+        let other_was = other.join().unwrap() == Released::Last;
+        assert!(was_last ^ other_was, "one of two is the last");
         registry.scan(|_| panic!("nothing is pinned any more"));
     });
 }
@@ -357,7 +360,7 @@ fn slots_are_never_shared() {
             assert_ne!(slots[0], slots[1]);
             for slot in slots {
                 assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
-                registry.release(slot);
+                let _ = registry.release(slot);
             }
         };
         // The first chunk is there before the threads begin: loom doesn't see the lock inside `OnceLock`.
@@ -369,7 +372,7 @@ fn slots_are_never_shared() {
                 let pointer = NonNull::from(&mut *payload);
                 let slot = registry.take(pointer, Note::new(0, 0));
                 assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
-                registry.release(slot);
+                let _ = registry.release(slot);
             })
         };
         let mut payload = Payload::new();
@@ -377,7 +380,7 @@ fn slots_are_never_shared() {
         for _ in 0..2 {
             let slot = registry.take(pointer, Note::new(0, 0));
             assert_eq!(registry.payload(slot), Some(pointer), "the slot is this thread's own");
-            registry.release(slot);
+            let _ = registry.release(slot);
         }
         other.join().unwrap();
         assert_eq!(registry.live(), 0);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::error::Result;
+use crate::govern::Event;
 use crate::space::{Budget, Effort, Maintenance};
 use crate::sync::{Condvar, Mutex};
 
@@ -103,6 +104,7 @@ fn run(core: &Weak<Core>, signal: &Signal) {
         let mut is_due = core.checkpoint_is_due();
         if looked_at.elapsed() >= IDLE {
             core.idle_work();
+            core.govern();
             // What a dropped name kept comes back when two catalogs were written without it.
             if core.names.lock().has_leaving() {
                 is_due |= core.write_catalog_anew().is_ok();
@@ -122,9 +124,10 @@ fn run(core: &Weak<Core>, signal: &Signal) {
             match core.tidy(Effort::Kept, Budget::unlimited().bytes(round)) {
                 // Rounds go on while they get somewhere; between them the thread sees to its other duties.
                 Ok(done) => is_wasteful = done.segments_packed > 0,
-                Err(_) => {
+                Err(error) => {
                     is_wasteful = false;
                     core.counters.maintenance_failed();
+                    core.options.events().tell(&Event::MaintenanceFailed { error });
                 }
             }
         }
@@ -137,6 +140,9 @@ impl Core {
         if self.slab.is_crowded() {
             self.slab.await_walks();
             self.trim_table(&self.log.lock());
+        }
+        if !self.options.has_thread() && self.counters.is_time_to_govern() {
+            self.govern();
         }
         if !self.checkpoint_is_due() {
             return;
@@ -184,6 +190,7 @@ impl Core {
     pub(crate) fn maintain(&self, budget: Budget) -> Result<Maintenance> {
         self.write_only_checkpoint()?;
         self.settle();
+        self.govern();
         self.tidy(Effort::All, budget)
     }
 }

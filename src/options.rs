@@ -1,6 +1,9 @@
 //! How a store is opened: a builder whose values are checked when it is used.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
+use crate::govern::{Event, EventSink, RetainedPolicy};
 use crate::log::geometry::Geometry;
 
 /// When a commit is done.
@@ -77,6 +80,9 @@ pub struct Options {
     pool_segments: u32,
     waste_percent: u32,
     pack_rate: Option<u64>,
+    retained_limit: Option<(u64, RetainedPolicy)>,
+    view_limit: Duration,
+    events: EventSink,
 }
 
 impl Default for Options {
@@ -97,6 +103,9 @@ impl Default for Options {
             pool_segments: 4,
             waste_percent: 25,
             pack_rate: None,
+            retained_limit: None,
+            view_limit: Duration::from_secs(10),
+            events: EventSink::default(),
         }
     }
 }
@@ -227,6 +236,53 @@ impl Options {
     pub fn pack_rate(mut self, bytes_per_second: u64) -> Options {
         self.pack_rate = Some(bytes_per_second);
         self
+    }
+
+    /// Most bytes that old versions may keep for snapshots, named ones and transactions, and what happens beyond: see
+    /// [`RetainedPolicy`]. Looked at ten times a second by the store's own thread, or, without it, every 64 commits and
+    /// by [`Store::maintain`](crate::Store::maintain). No limit by default.
+    ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// use vellum::{Event, Options, RetainedPolicy, Store};
+    /// let options = Options::new().retained_limit(1 << 30, RetainedPolicy::Warn).on_event(|event| match event {
+    ///     Event::RetainedLimit { retained_bytes, pins, .. } => eprintln!("{retained_bytes} bytes for {pins:?}"),
+    ///     other => eprintln!("{other:?}"),
+    /// });
+    /// let store = Store::in_memory(options)?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn retained_limit(mut self, bytes: u64, policy: RetainedPolicy) -> Options {
+        self.retained_limit = Some((bytes, policy));
+        self
+    }
+
+    /// How long a view may stay open before [`Event::ViewStalled`] tells of it. Default 10 s.
+    #[must_use]
+    pub fn view_limit(mut self, time: Duration) -> Options {
+        self.view_limit = time;
+        self
+    }
+
+    /// Whom the store tells what happens by itself. Called by the store's own thread, or by a committing one; it should
+    /// return soon, and must not commit to this store.
+    #[must_use]
+    pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Options {
+        self.events = EventSink::new(observer);
+        self
+    }
+
+    pub(crate) fn retained_max(&self) -> Option<(u64, RetainedPolicy)> {
+        self.retained_limit
+    }
+
+    pub(crate) fn view_max(&self) -> Duration {
+        self.view_limit
+    }
+
+    pub(crate) fn events(&self) -> &EventSink {
+        &self.events
     }
 
     /// The size of the page cache, if pages are to be read through one.

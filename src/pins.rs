@@ -23,6 +23,9 @@ pub enum PinKind {
     Snapshot,
     /// An open write transaction: the snapshot that it reads.
     Transaction,
+    /// A thread's open view, the oldest: `owner` is the thread's name. A view keeps memory, not space on disk, so its bytes
+    /// are 0, and its age is counted from when it was first noticed.
+    View,
     /// A named snapshot: `owner` is its name.
     Named,
     /// The durable catalog, from which an opening would start. It goes with the next checkpoints but one.
@@ -32,8 +35,14 @@ pub enum PinKind {
 }
 
 impl PinKind {
-    const ALL: [PinKind; 5] =
-        [PinKind::Snapshot, PinKind::Transaction, PinKind::Named, PinKind::Checkpoint, PinKind::Maintenance];
+    const ALL: [PinKind; 6] = [
+        PinKind::Snapshot,
+        PinKind::Transaction,
+        PinKind::View,
+        PinKind::Named,
+        PinKind::Checkpoint,
+        PinKind::Maintenance,
+    ];
 
     /// What the registry is told of a pin that is taken now.
     #[inline]
@@ -116,8 +125,7 @@ impl Store {
 
     /// Every pin, the oldest version first, and what each keeps.
     ///
-    /// Costs in proportion to the differences between neighbouring pinned versions. Views are not pins: they keep memory,
-    /// not versions, and none should live for long.
+    /// Costs in proportion to the differences between neighbouring pinned versions.
     ///
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if a part of the page table can't be read.
@@ -127,7 +135,7 @@ impl Store {
 }
 
 impl Core {
-    fn pins(&self) -> Result<Vec<Pin>> {
+    pub(crate) fn pins(&self) -> Result<Vec<Pin>> {
         let mut held = crate::space::Held::new(self);
         let newest = held.hold_current();
         let mut found: Vec<(SlotId, HeldRoot)> = Vec::new();
@@ -165,6 +173,14 @@ impl Core {
             }
         };
         let mut pins: Vec<Pin> = found.iter().filter(|(slot, _)| !held.is_own(*slot)).map(tell).collect();
+        pins.extend(self.epoch.open_views().into_iter().map(|view| Pin {
+            version: view.version,
+            kind: PinKind::View,
+            age: view.age,
+            owner: Some(view.thread),
+            retained_bytes: 0,
+            version_bytes: 0,
+        }));
         pins.sort_by(|a, b| (a.version, b.age).cmp(&(b.version, a.age)));
         Ok(pins)
     }

@@ -78,6 +78,19 @@ impl Snapshot {
         self
     }
 
+    /// Counts the caller in as one who reads the version for longer than a view does.
+    pub(crate) fn in_use(&self) -> Result<InUse<'_>> {
+        match self.core.registry.enter(self.slot) {
+            true => Ok(InUse(self)),
+            false => Err(Error::SnapshotRevoked { version: self.version() }),
+        }
+    }
+
+    /// Whether the snapshot was taken from its holders, because it kept too much: see [`Options::retained_limit`](crate::Options::retained_limit).
+    pub fn is_revoked(&self) -> bool {
+        self.core.registry.is_revoked(self.slot)
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
@@ -124,7 +137,10 @@ impl Snapshot {
     /// A window through which pages are read in place. Some 10 ns; keep it short, see [`View`].
     #[inline]
     pub fn view(&self) -> View<'_> {
-        View::new(&self.core, self.root, self.core.epoch.pin())
+        // Looked at inside the guard; see `version/registry.rs`.
+        let look = |_: &Guard| (self.core.registry.is_revoked(self.slot), self.version());
+        let (guard, is_revoked) = self.core.epoch.pin_for_view(look);
+        View::new(&self.core, self.root, is_revoked, guard)
     }
 
     /// Copies a page to `buf`. `false`: the page holds nothing, and `buf` is untouched.
@@ -163,6 +179,7 @@ impl Snapshot {
             true => (self, older),
             false => (older, self),
         };
+        let _in_use = (self.in_use()?, older.in_use()?);
         let is_swapped = self.version() < older.version();
         let mut changes = Vec::new();
         for_each_difference(&self.core.slab, first.root(), second.root(), &mut |id, old, new| {
@@ -176,6 +193,15 @@ impl Snapshot {
     }
 }
 
+/// Keeps a snapshot from being revoked while it is read.
+pub(crate) struct InUse<'a>(&'a Snapshot);
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.0.core.registry.leave(self.0.slot);
+    }
+}
+
 impl Clone for Snapshot {
     fn clone(&self) -> Self {
         // The clone shares the slot: a pin never moves between slots (invariant 6).
@@ -186,7 +212,7 @@ impl Clone for Snapshot {
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        self.core.registry.release(self.slot);
+        self.core.release_pin(self.slot);
     }
 }
 
@@ -210,6 +236,7 @@ pub struct View<'a> {
     root: HeldRoot,
     /// Page ids below this lie within the page count and within the tree.
     covered: u64,
+    is_revoked: bool,
     /// Taken after the root was published, so it has every segment that the version reaches.
     table: Swapped<SegmentTable>,
     /// Pages that were handed out and don't lie in a mapping, by id: each is kept once, until the view goes.
@@ -221,18 +248,21 @@ impl<'a> View<'a> {
     /// A view of the current version, without a snapshot.
     #[inline]
     pub(crate) fn current(core: &'a Core) -> View<'a> {
-        let guard = core.epoch.pin();
         // The guard was pinned before the load and lives as long as the view, which keeps the root.
-        let root = HeldRoot::new(core.published.load(&guard).into());
-        View::new(core, root, guard)
+        let load = |guard: &Guard| {
+            let root = core.published.load(guard);
+            (HeldRoot::new(root.into()), root.version)
+        };
+        let (guard, root) = core.epoch.pin_for_view(load);
+        View::new(core, root, false, guard)
     }
 
     #[inline]
-    fn new(core: &'a Core, root: HeldRoot, guard: Guard) -> View<'a> {
+    fn new(core: &'a Core, root: HeldRoot, is_revoked: bool, guard: Guard) -> View<'a> {
         let (height, page_count) = (root.root().height, root.root().page_count);
-        let covered = if height == 0 { 0 } else { page_count.min(capacity(height)) };
+        let covered = if height == 0 || is_revoked { 0 } else { page_count.min(capacity(height)) };
         let (segments, table, copied) = (&*core.segments, core.segments.table(), FrozenBTreeMap::new());
-        View { core, segments, root, covered, table, copied, guard }
+        View { core, segments, root, covered, is_revoked, table, copied, guard }
     }
 
     fn root(&self) -> &Root {
@@ -279,6 +309,9 @@ impl<'a> View<'a> {
     #[inline(never)]
     fn page_slowly(&self, id: PageId) -> Result<Option<&[u8]>> {
         let root = self.root();
+        if self.is_revoked {
+            return Err(Error::SnapshotRevoked { version: root.version });
+        }
         if id.0 >= root.page_count {
             return Err(Error::PageOutOfRange { page: id, page_count: root.page_count });
         }
@@ -294,6 +327,13 @@ impl<'a> View<'a> {
             Some(PageBytes::Copied(bytes)) => Some(self.copied.insert(id.0, bytes)),
             None => None,
         })
+    }
+}
+
+impl Drop for View<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.core.epoch.view_closed();
     }
 }
 

@@ -159,10 +159,23 @@ impl<'a> Held<'a> {
 
     /// Holds every pin that there is.
     pub(crate) fn hold_live(&mut self, mut visit: impl FnMut(SlotId, HeldRoot)) {
-        self.core.registry.retain_live(|slot, root| {
-            self.others.push(slot);
-            visit(slot, HeldRoot::new(root));
-        });
+        let registry = &self.core.registry;
+        let mut abandoned = Vec::new();
+        let hold = |slot, root| {
+            let root = HeldRoot::new(root);
+            match registry.enter(slot) {
+                true => {
+                    self.others.push(slot);
+                    visit(slot, root);
+                }
+                // Taken just now; so it is as if it had not been found.
+                false => self.core.release_pin(slot),
+            }
+        };
+        registry.retain_live(hold, |slot| abandoned.push(slot));
+        for slot in abandoned {
+            self.core.release_pin(slot);
+        }
     }
 
     pub(crate) fn is_own(&self, slot: SlotId) -> bool {
@@ -172,8 +185,12 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        for slot in self.own.iter().chain(&self.others) {
-            self.core.registry.release(*slot);
+        if let Some(slot) = self.own {
+            self.core.release_pin(slot);
+        }
+        for slot in self.others.drain(..) {
+            self.core.registry.leave(slot);
+            self.core.release_pin(slot);
         }
     }
 }

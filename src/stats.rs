@@ -47,6 +47,9 @@ pub(crate) struct Counters {
     maintenance_failures: AtomicU64,
 }
 
+/// Batches between two looks at what readers keep, in a store without a thread.
+const GOVERN_EVERY: u64 = 64;
+
 impl Counters {
     pub(crate) fn new() -> Counters {
         Counters {
@@ -70,6 +73,11 @@ impl Counters {
         self.transactions.fetch_add(transactions, Ordering::Relaxed);
         self.pages.fetch_add(pages, Ordering::Relaxed);
         self.group_sizes.record(transactions);
+    }
+
+    /// Once every so many batches.
+    pub(crate) fn is_time_to_govern(&self) -> bool {
+        self.batches.load(Ordering::Relaxed).is_multiple_of(GOVERN_EVERY)
     }
 
     /// Takes note of the transactions of a batch that were refused, and how many of them for a conflict.

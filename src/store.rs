@@ -123,6 +123,16 @@ impl Store {
         Snapshot::current(self.core(), PinKind::Snapshot)
     }
 
+    /// Pins the current version, unless old versions keep too much already: see
+    /// [`Options::retained_limit`](crate::Options::retained_limit).
+    ///
+    /// # Errors
+    /// [`Error::RetainedLimit`] under [`RetainedPolicy::Refuse`](crate::RetainedPolicy::Refuse).
+    pub fn try_snapshot(&self) -> Result<Snapshot> {
+        self.core().admit_pin()?;
+        Ok(self.snapshot())
+    }
+
     /// A short-lived window on the current version, without a snapshot: the cheapest read there is.
     #[inline]
     pub fn view(&self) -> View<'_> {

@@ -49,6 +49,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Store::verify`].
     pub fn verify(&self, observer: &mut dyn Observer) -> Result<VerifyReport> {
+        let _in_use = self.in_use()?;
         let (core, root) = (self.core(), self.root());
         let mut meter = Meter::new("verify", Some(root.live_pages), observer);
         meter.report()?;

@@ -106,7 +106,7 @@ impl Store {
     /// the version before it and of the commits that share its batch.
     ///
     /// # Errors
-    /// [`Error::SnapshotExists`], [`Error::InvalidName`], and what a commit gives.
+    /// [`Error::SnapshotExists`], [`Error::InvalidName`], [`Error::RetainedLimit`], and what a commit gives.
     ///
     /// ```
     /// # fn main() -> vellum::Result<()> {
@@ -137,6 +137,7 @@ impl Store {
     /// As [`Store::create_snapshot`].
     pub fn create_snapshot_with(&self, name: &str, naming: Naming) -> Result<Snapshot> {
         check_name("a snapshot's name", name)?;
+        self.core().admit_pin()?;
         self.change_names(NameChange::Create { name: name.to_owned(), info: naming.info()? })?;
         self.open_snapshot(name)
     }

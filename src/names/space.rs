@@ -77,6 +77,20 @@ impl<'a> PinnedVersions<'a> {
     }
 }
 
+impl Core {
+    /// Bytes on disk that would come back if all these versions went.
+    pub(crate) fn freed_with(&self, versions: &BTreeSet<Version>) -> Result<u64> {
+        PinnedVersions::of(self).freed_with(self, versions)
+    }
+
+    /// Bytes on disk that only old versions see, of those that are pinned by more than the durable checkpoint.
+    pub(crate) fn kept_by_old_versions(&self) -> Result<u64> {
+        let pinned = PinnedVersions::of(self);
+        let all = pinned.versions.keys().copied().collect();
+        pinned.freed_with(self, &all)
+    }
+}
+
 impl Store {
     /// The named snapshots with what each costs, the oldest version first.
     ///

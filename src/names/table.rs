@@ -203,9 +203,8 @@ impl Names {
         let Some(Named { pin, is_listed, .. }) = self.named.remove(name) else { return };
         match is_listed {
             true => self.leaving.push(Leaving { pin, listed_in: self.lists, catalogs: 0 }),
-            false => {
-                registry.release(pin);
-            }
+            // Names aren't revoked.
+            false => drop(registry.release(pin)),
         }
     }
 
@@ -233,7 +232,7 @@ impl Names {
     /// Takes note that a catalog with `list` is on the disk, or that writing it failed.
     pub(crate) fn listed(&mut self, list: &NameList, is_written: bool, registry: &Registry<Root>) {
         for pin in &list.pins {
-            registry.release(*pin);
+            let _ = registry.release(*pin);
         }
         if !is_written {
             return;
@@ -242,7 +241,7 @@ impl Names {
             leaving.catalogs += u8::from(leaving.listed_in < list.number);
             // Each of the two catalog slots was overwritten since.
             if leaving.catalogs >= 2 {
-                registry.release(leaving.pin);
+                let _ = registry.release(leaving.pin);
             }
             leaving.catalogs < 2
         });

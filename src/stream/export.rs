@@ -39,6 +39,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::export`], and [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn export_with(&self, w: &mut dyn Write, observer: &mut dyn Observer) -> Result<StreamSummary> {
+        let _in_use = self.in_use()?;
         let (core, root) = (self.core(), self.root());
         let geometry = core.segments.geometry();
         let header = StreamHeader {

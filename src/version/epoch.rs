@@ -5,8 +5,13 @@
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering};
+// Marks and keys take part in no protocol, so loom need not watch them.
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::id::Version;
+use crate::sync::Mutex;
 
 /// Tells stores apart in thread-local storage; only ever counts up. Not shared state in any other sense.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -18,12 +23,68 @@ pub(crate) struct Epoch {
     key: u64,
     /// Dies with the store, which lets threads drop handles that they no longer need.
     life: Arc<()>,
+    /// Of every thread that has a handle.
+    watched: Mutex<Vec<Watched>>,
+}
+
+/// What a thread tells of its views. Written by that thread alone.
+#[derive(Debug)]
+struct Mark {
+    thread: String,
+    /// Views that are open.
+    open: AtomicU32,
+    /// How often there was none and then one.
+    turns: AtomicU64,
+    /// The version that the first of them reads.
+    version: AtomicU64,
+}
+
+/// A mark as it was last looked at.
+#[derive(Debug)]
+struct Watched {
+    mark: Arc<Mark>,
+    turn: u64,
+    since: Instant,
+    is_told: bool,
+}
+
+/// A thread that has had a view open for some time.
+pub(crate) struct OpenView {
+    pub(crate) thread: String,
+    pub(crate) version: Version,
+    /// At least so long.
+    pub(crate) age: Duration,
 }
 
 struct Registration {
     key: u64,
     handle: LocalHandle,
     life: Weak<()>,
+    mark: Arc<Mark>,
+}
+
+impl Mark {
+    fn new() -> Mark {
+        let thread = std::thread::current();
+        let name = thread.name().map_or_else(|| format!("{:?}", thread.id()), str::to_owned);
+        let (open, turns, version) = (AtomicU32::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Mark { thread: name, open, turns, version }
+    }
+
+    #[inline]
+    fn opened(&self, version: Version) {
+        let open = self.open.load(Ordering::Relaxed);
+        if open == 0 {
+            self.version.store(version.0, Ordering::Relaxed);
+            self.turns.store(self.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        self.open.store(open + 1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn closed(&self) {
+        self.open.store(self.open.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
 }
 
 #[cfg(not(loom))]
@@ -41,6 +102,7 @@ impl Epoch {
             collector: Collector::new(),
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             life: Arc::new(()),
+            watched: Mutex::new(Vec::new()),
         }
     }
 
@@ -65,7 +127,8 @@ impl Epoch {
             let index = found.unwrap_or_else(|| {
                 handles.retain(|registration| registration.life.strong_count() > 0);
                 let life = Arc::downgrade(&self.life);
-                handles.push(Registration { key: self.key, handle: self.collector.register(), life });
+                let mark = self.watch();
+                handles.push(Registration { key: self.key, handle: self.collector.register(), life, mark });
                 handles.len() - 1
             });
             handles.swap(0, index);
@@ -76,6 +139,78 @@ impl Epoch {
             // The thread is ending and its storage is gone already.
             _ => self.collector.register().pin(),
         }
+    }
+
+    fn watch(&self) -> Arc<Mark> {
+        let mark = Arc::new(Mark::new());
+        let mut watched = self.watched.lock();
+        // Marks of threads that are gone.
+        watched.retain(|watched| Arc::strong_count(&watched.mark) > 1);
+        watched.push(Watched { mark: mark.clone(), turn: 0, since: Instant::now(), is_told: false });
+        mark
+    }
+
+    /// Pins the thread for a view, whose version `load` tells. To be followed by [`Epoch::view_closed`] in the same thread.
+    #[inline]
+    pub(crate) fn pin_for_view<T>(&self, load: impl Fn(&Guard) -> (T, Version)) -> (Guard, T) {
+        let pinned = HANDLES.try_with(|handles| {
+            let handles = handles.try_borrow().ok()?;
+            let first = handles.first().filter(|first| first.key == self.key)?;
+            let guard = first.handle.pin();
+            let (value, version) = load(&guard);
+            first.mark.opened(version);
+            Some((guard, value))
+        });
+        if let Ok(Some(pinned)) = pinned {
+            return pinned;
+        }
+        let guard = self.pin_slowly();
+        let (value, version) = load(&guard);
+        self.with_mark(|mark| mark.opened(version));
+        (guard, value)
+    }
+
+    /// Takes note that a view of this thread is closed.
+    #[inline]
+    pub(crate) fn view_closed(&self) {
+        self.with_mark(Mark::closed);
+    }
+
+    /// Does something with this thread's mark, unless its storage is gone because the thread is ending.
+    #[inline]
+    fn with_mark(&self, act: impl FnOnce(&Mark)) {
+        let _ = HANDLES.try_with(|handles| {
+            let Ok(handles) = handles.try_borrow() else { return };
+            if let Some(own) = handles.iter().find(|registration| registration.key == self.key) {
+                act(&own.mark);
+            }
+        });
+    }
+
+    /// The threads that have views open since the last look or longer.
+    pub(crate) fn open_views(&self) -> Vec<OpenView> {
+        self.look(|_, _| true)
+    }
+
+    /// The threads that have had a view open for longer than `limit`, each told once a view.
+    pub(crate) fn stalled_views(&self, limit: Duration) -> Vec<OpenView> {
+        self.look(|age, is_told| age > limit && !std::mem::replace(is_told, true))
+    }
+
+    fn look(&self, mut is_wanted: impl FnMut(Duration, &mut bool) -> bool) -> Vec<OpenView> {
+        let mut found = Vec::new();
+        for watched in &mut *self.watched.lock() {
+            let Watched { mark, turn, since, is_told } = watched;
+            let now = mark.turns.load(Ordering::Relaxed);
+            if *turn != now {
+                (*turn, *since, *is_told) = (now, Instant::now(), false);
+            }
+            if mark.open.load(Ordering::Relaxed) > 0 && is_wanted(since.elapsed(), is_told) {
+                let version = Version(mark.version.load(Ordering::Relaxed));
+                found.push(OpenView { thread: mark.thread.clone(), version, age: since.elapsed() });
+            }
+        }
+        found
     }
 
     /// Whether this thread holds a guard of this store.

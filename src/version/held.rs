@@ -9,7 +9,7 @@ use crate::table::slab::Slab;
 
 /// A root that whoever holds this value keeps alive: it stands in a registry slot that the holder owns or scans, or in
 /// the reclaimer's lists, and only the reclaimer frees roots.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct HeldRoot(NonNull<Root>);
 
 // SAFETY: a `Root` is never changed after it is published, and `Root` is `Sync`; who may read it is argued above.

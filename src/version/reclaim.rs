@@ -17,13 +17,13 @@
 //!
 //! Called under the reclaimer's lock, by whoever commits or maintains; never by a reader.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::epoch::Epoch;
 use super::grace::Grace;
 use super::held::HeldRoot;
-use super::registry::Registry;
+use super::registry::{Registry, SlotId};
 use crate::id::Version;
 use crate::log::segment::Segments;
 use crate::sync::{Planted, has_planted};
@@ -70,6 +70,10 @@ pub(crate) struct Reclaimer {
     released: VecDeque<Released>,
     /// Copies of nodes that were evicted.
     evicted: VecDeque<Evicted>,
+    /// Pins that were revoked and whose handles are not gone yet.
+    revoked: Vec<(SlotId, HeldRoot)>,
+    /// Roots of dead versions that such handles lead to.
+    dead_but_asked: HashSet<HeldRoot>,
     limbo_bytes: u64,
     /// Items whose subtree couldn't be read: they stay allocated until the store is opened again.
     leaks: u64,
@@ -106,6 +110,8 @@ impl Reclaimer {
             retired: VecDeque::new(),
             released: VecDeque::new(),
             evicted: VecDeque::new(),
+            revoked: Vec::new(),
+            dead_but_asked: HashSet::new(),
             limbo_bytes: 0,
             leaks: 0,
         }
@@ -227,7 +233,7 @@ impl Reclaimer {
             if diff::only_in(&self.slab, root.root(), previous, next.root(), found).is_err() {
                 self.leaks += 1;
             }
-            roots.push(root);
+            self.give_up(root, roots);
         }
     }
 
@@ -240,6 +246,7 @@ impl Reclaimer {
         dead: &mut Vec<Dead>,
         roots: &mut Vec<HeldRoot>,
     ) {
+        let mut gone = Vec::new();
         for retired in self.retired.drain(..ready) {
             self.limbo_bytes -= limbo_size(&retired.dead);
             let is_visible = |item: &Dead| {
@@ -260,10 +267,13 @@ impl Reclaimer {
             }
             let before = std::mem::replace(&mut self.settled, retired.root);
             if !now.contains_key(&before.root().version) {
-                roots.push(before);
+                gone.push(before);
             }
         }
         debug_assert_eq!(self.settled.root().version, settles_at.root().version);
+        for root in gone {
+            self.give_up(root, roots);
+        }
     }
 
     /// Step 5.
@@ -294,6 +304,40 @@ impl Reclaimer {
             released.roots.into_iter().for_each(HeldRoot::free);
         }
         ready > 0
+    }
+
+    /// Takes a pin of `root` from its holders, of whom the caller is one. They may ask the root, if nothing else, for its
+    /// version and the like until the slot is free.
+    pub(crate) fn revoke(&mut self, slot: SlotId, root: HeldRoot, registry: &Registry<Root>) -> bool {
+        let is_new = registry.revoke(slot);
+        if is_new {
+            self.revoked.push((slot, root));
+        }
+        is_new
+    }
+
+    /// Takes note that a slot whose pin was revoked is free.
+    pub(crate) fn revoked_slot_is_free(&mut self, slot: SlotId, grace: &Grace, epoch: &Epoch) {
+        // The slot may have been filled and revoked again meanwhile: the first entry is the one that is through.
+        let Some(index) = self.revoked.iter().position(|(other, _)| *other == slot) else { return };
+        let (_, root) = self.revoked.remove(index);
+        if !self.is_revoked(root) && self.dead_but_asked.remove(&root) {
+            let ticket = grace.issue(&epoch.pin());
+            let released = Released { ticket, dead: Vec::new(), roots: vec![root], bytes: 0 };
+            self.released.push_back(released);
+        }
+    }
+
+    fn is_revoked(&self, root: HeldRoot) -> bool {
+        self.revoked.iter().any(|(_, other)| *other == root)
+    }
+
+    /// Lets go of the root of a dead version.
+    fn give_up(&mut self, root: HeldRoot, roots: &mut Vec<HeldRoot>) {
+        match self.is_revoked(root) {
+            true => drop(self.dead_but_asked.insert(root)),
+            false => roots.push(root),
+        }
     }
 
     fn free_evicted(&mut self, passed: u64) -> bool {

@@ -10,6 +10,12 @@
 //!   once can't miss one that wanders behind it.
 //! - A slot is emptied with release and scanned with acquire: whatever the holder read happened before.
 //!
+//! # Revoking
+//! A pin can be taken from its holders: the slot is marked first and emptied then. Whoever reads under a guard looks
+//! at the mark after pinning the guard, so a view that doesn't see the mark is waited for by the grace period that
+//! begins after the slot was found empty. Whoever reads for longer counts itself in as a user for that time: a slot with
+//! users is emptied by the last of them.
+//!
 //! The free list is a Treiber stack of slot indexes whose head carries a tag against ABA (Treiber, "Systems
 //! Programming: Coping with Parallelism", 1986). Slots lie in chunks of doubling size that are never freed before
 //! the registry is, so a stale `next` may be read but never misused.
@@ -35,7 +41,24 @@ struct Slot<T> {
     /// What the holder wants told of it: [`Note`].
     note: AtomicU64,
     refs: AtomicU32,
+    /// Who reads what the slot pins, without a guard; with [`REVOKED`].
+    users: AtomicU32,
     next: AtomicU32,
+}
+
+/// Set in `users` when the pin was taken from its holders.
+const REVOKED: u32 = 1 << 31;
+
+/// What the end of one holder's count means.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Released {
+    /// Others hold the slot.
+    Shared,
+    /// The slot is free.
+    Last,
+    /// The slot is free; its pin had been revoked, so what it pinned may be waiting for this.
+    LastOfRevoked,
 }
 
 /// Who fills a slot, and when.
@@ -68,6 +91,8 @@ pub(crate) struct Registry<T> {
     /// tag << 32 | index of the first free slot
     free: AtomicU64,
     live: AtomicU64,
+    /// Pins revoked so far: as long as there are none, readers need not look at their slots.
+    revoked: AtomicU64,
 }
 
 fn place(index: u32) -> (usize, usize) {
@@ -87,6 +112,7 @@ impl<T> Registry<T> {
             grown: AtomicU32::new(0),
             free: AtomicU64::new(u64::from(NONE)),
             live: AtomicU64::new(0),
+            revoked: AtomicU64::new(0),
         }
     }
 
@@ -105,6 +131,7 @@ impl<T> Registry<T> {
             self.grow();
         };
         let slot = self.slot(index);
+        slot.users.store(0, Ordering::Relaxed);
         // Release, so that whoever counts itself in (`retain_live`) doesn't see what the slot held before.
         slot.refs.store(1, Ordering::Release);
         slot.note.store(note.0, Ordering::Relaxed);
@@ -120,17 +147,66 @@ impl<T> Registry<T> {
         assert!(before < u32::MAX / 2, "too many clones of one snapshot");
     }
 
-    /// Counts one holder less; the last one frees the slot. Returns whether it was the last.
+    /// Counts one holder less; the last one frees the slot.
     #[inline]
-    pub(crate) fn release(&self, id: SlotId) -> bool {
+    pub(crate) fn release(&self, id: SlotId) -> Released {
         let slot = self.slot(id.0);
         if slot.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return false;
+            return Released::Shared;
         }
+        let was_revoked = slot.users.load(Ordering::Relaxed) & REVOKED != 0;
+        if !was_revoked {
+            self.empty(slot);
+        }
+        self.push(id.0, id.0);
+        if was_revoked { Released::LastOfRevoked } else { Released::Last }
+    }
+
+    #[inline]
+    fn empty(&self, slot: &Slot<T>) {
         slot.payload.store(std::ptr::null_mut(), release_unless(Planted::RelaxedRelease));
         self.live.fetch_sub(1, Ordering::Relaxed);
-        self.push(id.0, id.0);
-        true
+    }
+
+    /// Takes the pin of a slot from its holders, of whom the caller is one. Returns whether it had not been taken before.
+    pub(crate) fn revoke(&self, id: SlotId) -> bool {
+        let slot = self.slot(id.0);
+        self.revoked.fetch_add(1, Ordering::SeqCst);
+        let before = slot.users.fetch_or(REVOKED, Ordering::SeqCst);
+        if before == 0 {
+            self.empty(slot);
+        }
+        before & REVOKED == 0
+    }
+
+    /// Whether the pin of a slot, of which the caller is a holder, was taken. Under a guard, a `false` holds as long as
+    /// the guard does.
+    #[inline]
+    pub(crate) fn is_revoked(&self, id: SlotId) -> bool {
+        self.revoked.load(Ordering::Acquire) != 0
+            && self.slot(id.0).users.load(Ordering::Acquire) & REVOKED != 0
+    }
+
+    /// Counts a holder in as a user of what its slot pins, which stays until [`Registry::leave`]; `false` if the pin was
+    /// taken.
+    pub(crate) fn enter(&self, id: SlotId) -> bool {
+        let users = &self.slot(id.0).users;
+        let mut found = users.load(Ordering::Relaxed);
+        while found & REVOKED == 0 {
+            match users.compare_exchange_weak(found, found + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => found = now,
+            }
+        }
+        false
+    }
+
+    /// Ends what [`Registry::enter`] began.
+    pub(crate) fn leave(&self, id: SlotId) {
+        let slot = self.slot(id.0);
+        if slot.users.fetch_sub(1, Ordering::AcqRel) == REVOKED | 1 {
+            self.empty(slot);
+        }
     }
 
     /// What a slot pins.
@@ -151,8 +227,13 @@ impl<T> Registry<T> {
     }
 
     /// Counts the caller in as a holder of every occupied slot, and calls `visit` with each slot and its payload, which
-    /// stays until the caller releases the slot.
-    pub(crate) fn retain_live(&self, mut visit: impl FnMut(SlotId, NonNull<T>)) {
+    /// stays until the caller releases the slot, unless the pin is taken. A slot that holds nothing is handed to `abandon`
+    /// to be released.
+    pub(crate) fn retain_live(
+        &self,
+        mut visit: impl FnMut(SlotId, NonNull<T>),
+        mut abandon: impl FnMut(SlotId),
+    ) {
         for index in 0..first_index(self.grown.load(Ordering::Acquire) as usize) {
             let refs = &self.slot(index).refs;
             let mut found = refs.load(Ordering::Relaxed);
@@ -165,10 +246,10 @@ impl<T> Registry<T> {
             if found == 0 {
                 continue;
             }
-            // The slot is held now, so what it holds stays. Nothing, if it is just being filled.
+            // The slot is held now, so what it holds stays. Nothing, if it is just being filled, or was revoked.
             match NonNull::new(self.slot(index).payload.load(Ordering::Acquire)) {
                 Some(payload) => visit(SlotId(index), payload),
-                None => drop(self.release(SlotId(index))),
+                None => abandon(SlotId(index)),
             }
         }
     }
@@ -232,6 +313,7 @@ impl<T> Registry<T> {
                 payload: AtomicPtr::new(std::ptr::null_mut()),
                 note: AtomicU64::new(0),
                 refs: AtomicU32::new(0),
+                users: AtomicU32::new(0),
                 next: AtomicU32::new(next),
             };
             (1u32..).take(len).map(|offset| slot(first + offset)).collect()
@@ -283,9 +365,9 @@ mod tests {
         };
         assert_eq!((count(), registry.live()), (1000, 1000));
         registry.retain(slots[7]);
-        assert!(!registry.release(slots[7]), "a clone still pins it");
+        assert_eq!(registry.release(slots[7]), Released::Shared, "a clone still pins it");
         for slot in &slots {
-            assert!(registry.release(*slot));
+            assert_eq!(registry.release(*slot), Released::Last);
         }
         assert_eq!((count(), registry.live()), (0, 0));
     }
@@ -304,7 +386,7 @@ mod tests {
                             (0..3).map(|_| registry.take(pointer, Note::new(0, 0))).collect();
                         assert!(slots.iter().all(|slot| registry.payload(*slot) == Some(pointer)));
                         for slot in slots {
-                            assert!(registry.release(slot));
+                            assert_eq!(registry.release(slot), Released::Last);
                         }
                     }
                 });
