@@ -17,6 +17,7 @@ use crate::table::diff::for_each_difference;
 use crate::table::lookup::{lookup, quick_lookup};
 use crate::table::node::capacity;
 use crate::table::root::Root;
+use crate::version::epoch::OpenMark;
 use crate::version::held::HeldRoot;
 use crate::version::registry::SlotId;
 
@@ -139,8 +140,8 @@ impl Snapshot {
     pub fn view(&self) -> View<'_> {
         // Looked at inside the guard; see `version/registry.rs`.
         let look = |_: &Guard| (self.core.registry.is_revoked(self.slot), self.version());
-        let (guard, is_revoked) = self.core.epoch.pin_for_view(look);
-        View::new(&self.core, self.root, is_revoked, guard)
+        let (guard, is_revoked, mark) = self.core.epoch.pin_for_view(look);
+        View::new(&self.core, self.root, is_revoked, (guard, mark))
     }
 
     /// Copies a page to `buf`. `false`: the page holds nothing, and `buf` is untouched.
@@ -242,6 +243,7 @@ pub struct View<'a> {
     /// Pages that were handed out and don't lie in a mapping, by id: each is kept once, until the view goes.
     copied: FrozenBTreeMap<u64, Arc<[u8]>>,
     guard: Guard,
+    _mark: OpenMark,
 }
 
 impl<'a> View<'a> {
@@ -253,16 +255,17 @@ impl<'a> View<'a> {
             let root = core.published.load(guard);
             (HeldRoot::new(root.into()), root.version)
         };
-        let (guard, root) = core.epoch.pin_for_view(load);
-        View::new(core, root, false, guard)
+        let (guard, root, mark) = core.epoch.pin_for_view(load);
+        View::new(core, root, false, (guard, mark))
     }
 
     #[inline]
-    fn new(core: &'a Core, root: HeldRoot, is_revoked: bool, guard: Guard) -> View<'a> {
+    fn new(core: &'a Core, root: HeldRoot, is_revoked: bool, pinned: (Guard, OpenMark)) -> View<'a> {
         let (height, page_count) = (root.root().height, root.root().page_count);
         let covered = if height == 0 || is_revoked { 0 } else { page_count.min(capacity(height)) };
         let (segments, table, copied) = (&*core.segments, core.segments.table(), FrozenBTreeMap::new());
-        View { core, segments, root, covered, is_revoked, table, copied, guard }
+        let (guard, mark) = pinned;
+        View { core, segments, root, covered, is_revoked, table, copied, guard, _mark: mark }
     }
 
     fn root(&self) -> &Root {
@@ -327,13 +330,6 @@ impl<'a> View<'a> {
             Some(PageBytes::Copied(bytes)) => Some(self.copied.insert(id.0, bytes)),
             None => None,
         })
-    }
-}
-
-impl Drop for View<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.core.epoch.view_closed();
     }
 }
 

@@ -202,7 +202,7 @@ fn reading_a_snapshot_that_is_revoked_meanwhile_gives_its_bytes_or_an_error() {
             txn.set_meta(&tag.to_le_bytes()).unwrap();
             txn.commit_with(Durability::Buffered).unwrap();
             tag += 1;
-            assert!(begun.elapsed() < Duration::from_secs(60), "nothing is ever revoked");
+            assert!(begun.elapsed() < Duration::from_mins(1), "nothing is ever revoked");
         }
         stop.store(true, Ordering::Relaxed);
     });

@@ -46,7 +46,7 @@ fn names_outlive_the_store() {
     let mut store = open();
     fill(&store, 0..40, 1);
     let naming =
-        Naming::new().label("schedule", "nightly").label("by", "").expires_in(Duration::from_secs(60));
+        Naming::new().label("schedule", "nightly").label("by", "").expires_in(Duration::from_mins(1));
     let snapshot = store.create_snapshot_with("first", naming).unwrap();
     assert_eq!(snapshot.version(), store.version());
     drop(snapshot);
@@ -58,7 +58,7 @@ fn names_outlive_the_store() {
         assert_eq!(listed.iter().map(|named| &*named.name).collect::<Vec<_>>(), ["first", "second"]);
         assert_eq!(listed[0].labels, [("by".into(), String::new()), ("schedule".into(), "nightly".into())]);
         let left = listed[0].expires_at.unwrap().duration_since(SystemTime::now()).unwrap();
-        assert!(left <= Duration::from_secs(60) && listed[1].expires_at.is_none());
+        assert!(left <= Duration::from_mins(1) && listed[1].expires_at.is_none());
         assert_eq!((listed[0].page_count, listed[1].page_count, listed[1].live_pages), (40, 70, 70));
         let (first, second) = (store.open_snapshot("first").unwrap(), store.open_snapshot("second").unwrap());
         assert_eq!((first.fingerprint(), first.version()), (listed[0].fingerprint, listed[0].version));
@@ -110,10 +110,10 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     store.create_snapshot("a").unwrap();
     let version = store.version();
     let exists = |result: vellum::Result<()>| {
-        assert!(matches!(result, Err(Error::SnapshotExists { .. })), "{result:?}")
+        assert!(matches!(result, Err(Error::SnapshotExists { .. })), "{result:?}");
     };
     let missing = |result: vellum::Result<()>| {
-        assert!(matches!(result, Err(Error::SnapshotNotFound { .. })), "{result:?}")
+        assert!(matches!(result, Err(Error::SnapshotNotFound { .. })), "{result:?}");
     };
     let unfit =
         |result: vellum::Result<()>| assert!(matches!(result, Err(Error::InvalidName { .. })), "{result:?}");
@@ -158,11 +158,11 @@ fn holds_keep_a_snapshot_and_the_last_one_lets_it_go() {
     fill(&store, 0..3, 1);
     store.create_snapshot("a").unwrap();
     store.hold_snapshot("a", "backup", None).unwrap();
-    store.hold_snapshot("a", "drill", Some(SystemTime::now() + Duration::from_secs(600))).unwrap();
+    store.hold_snapshot("a", "drill", Some(SystemTime::now() + Duration::from_mins(10))).unwrap();
     store.hold_snapshot("a", "gone", Some(SystemTime::now() - Duration::from_secs(1))).unwrap();
     match store.drop_snapshot("a") {
         Err(Error::SnapshotHeld { name, holders }) => {
-            assert_eq!((&*name, holders), ("a", vec!["backup".into(), "drill".into()]))
+            assert_eq!((&*name, holders), ("a", vec!["backup".into(), "drill".into()]));
         }
         other => panic!("{other:?}"),
     }

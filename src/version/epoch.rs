@@ -5,6 +5,7 @@
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use std::cell::RefCell;
+use std::rc::Rc;
 // Marks and keys take part in no protocol, so loom need not watch them.
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -60,7 +61,8 @@ struct Registration {
     key: u64,
     handle: LocalHandle,
     life: Weak<()>,
-    mark: Arc<Mark>,
+    /// Counted without atomics by the views of this thread.
+    mark: Rc<OwnMark>,
 }
 
 impl Mark {
@@ -80,10 +82,27 @@ impl Mark {
         }
         self.open.store(open + 1, Ordering::Relaxed);
     }
+}
 
+/// This thread's mark, which others look at too.
+struct OwnMark(Arc<Mark>);
+
+/// Says that a view is open, until it is dropped.
+pub(crate) struct OpenMark(Rc<OwnMark>);
+
+impl OpenMark {
     #[inline]
-    fn closed(&self) {
-        self.open.store(self.open.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    fn new(mark: Rc<OwnMark>, version: Version) -> OpenMark {
+        mark.0.opened(version);
+        OpenMark(mark)
+    }
+}
+
+impl Drop for OpenMark {
+    #[inline]
+    fn drop(&mut self) {
+        let open = &self.0.0.open;
+        open.store(open.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
     }
 }
 
@@ -127,7 +146,7 @@ impl Epoch {
             let index = found.unwrap_or_else(|| {
                 handles.retain(|registration| registration.life.strong_count() > 0);
                 let life = Arc::downgrade(&self.life);
-                let mark = self.watch();
+                let mark = Rc::new(OwnMark(self.watch()));
                 handles.push(Registration { key: self.key, handle: self.collector.register(), life, mark });
                 handles.len() - 1
             });
@@ -150,41 +169,33 @@ impl Epoch {
         mark
     }
 
-    /// Pins the thread for a view, whose version `load` tells. To be followed by [`Epoch::view_closed`] in the same thread.
+    /// Pins the thread for a view, whose version `load` tells.
     #[inline]
-    pub(crate) fn pin_for_view<T>(&self, load: impl Fn(&Guard) -> (T, Version)) -> (Guard, T) {
+    pub(crate) fn pin_for_view<T>(&self, load: impl Fn(&Guard) -> (T, Version)) -> (Guard, T, OpenMark) {
         let pinned = HANDLES.try_with(|handles| {
             let handles = handles.try_borrow().ok()?;
             let first = handles.first().filter(|first| first.key == self.key)?;
             let guard = first.handle.pin();
             let (value, version) = load(&guard);
-            first.mark.opened(version);
-            Some((guard, value))
+            Some((guard, value, OpenMark::new(first.mark.clone(), version)))
         });
-        if let Ok(Some(pinned)) = pinned {
-            return pinned;
+        match pinned {
+            Ok(Some(pinned)) => pinned,
+            _ => self.pin_for_view_slowly(load),
         }
+    }
+
+    #[cold]
+    fn pin_for_view_slowly<T>(&self, load: impl Fn(&Guard) -> (T, Version)) -> (Guard, T, OpenMark) {
         let guard = self.pin_slowly();
         let (value, version) = load(&guard);
-        self.with_mark(|mark| mark.opened(version));
-        (guard, value)
-    }
-
-    /// Takes note that a view of this thread is closed.
-    #[inline]
-    pub(crate) fn view_closed(&self) {
-        self.with_mark(Mark::closed);
-    }
-
-    /// Does something with this thread's mark, unless its storage is gone because the thread is ending.
-    #[inline]
-    fn with_mark(&self, act: impl FnOnce(&Mark)) {
-        let _ = HANDLES.try_with(|handles| {
-            let Ok(handles) = handles.try_borrow() else { return };
-            if let Some(own) = handles.iter().find(|registration| registration.key == self.key) {
-                act(&own.mark);
-            }
+        let known = HANDLES.try_with(|handles| {
+            let handles = handles.try_borrow().ok()?;
+            handles.first().filter(|first| first.key == self.key).map(|first| first.mark.clone())
         });
+        // Without storage, because the thread is ending, there is no handle, and nobody looks at the mark.
+        let mark = known.ok().flatten().unwrap_or_else(|| Rc::new(OwnMark(Arc::new(Mark::new()))));
+        (guard, value, OpenMark::new(mark, version))
     }
 
     /// The threads that have views open since the last look or longer.
