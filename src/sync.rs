@@ -34,6 +34,10 @@ pub(crate) enum Planted {
     ForgottenBirth = 5,
     /// An item counts as seen by the version that replaced it.
     DeathSeen = 6,
+    /// What a dropped name kept is given back although catalogs on disk list it.
+    NameGoneAtOnce = 7,
+    /// The same, when one of the two catalogs on disk lists it.
+    NameGoneAfterOne = 8,
 }
 
 /// The bug that is planted now, as a number; each test that plants one does so in a process of its own.

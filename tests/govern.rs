@@ -104,8 +104,8 @@ fn refusing_ends_when_there_is_room_again() {
     store.create_snapshot("third").unwrap();
 }
 
-fn is_revoked(result: Result<impl Sized, Error>) -> bool {
-    matches!(result, Err(Error::SnapshotRevoked { .. }))
+fn is_revoked<T>(result: vellum::Result<T>) -> bool {
+    matches!(result.map(drop), Err(Error::SnapshotRevoked { .. }))
 }
 
 #[test]

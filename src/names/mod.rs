@@ -16,6 +16,8 @@ pub(crate) mod kept;
 mod labels;
 mod space;
 pub(crate) mod table;
+#[cfg(all(test, feature = "sim", not(loom)))]
+mod tests;
 
 pub use api::{Bookmark, Hold, NamedSnapshot};
 pub use labels::Naming;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::format::names::{BookmarkRecord, HoldRecord, NameChange, NameInfo, NamedRecord};
 use crate::pins::PinKind;
+use crate::sync::{Planted, has_planted};
 use crate::table::root::Root;
 use crate::version::held::HeldRoot;
 use crate::version::registry::{Registry, SlotId};
@@ -201,7 +202,7 @@ impl Names {
 
     fn remove(&mut self, name: &str, registry: &Registry<Root>) {
         let Some(Named { pin, is_listed, .. }) = self.named.remove(name) else { return };
-        match is_listed {
+        match is_listed && !has_planted(Planted::NameGoneAtOnce) {
             true => self.leaving.push(Leaving { pin, listed_in: self.lists, catalogs: 0 }),
             // Names aren't revoked.
             false => drop(registry.release(pin)),
@@ -240,10 +241,11 @@ impl Names {
         self.leaving.retain_mut(|leaving| {
             leaving.catalogs += u8::from(leaving.listed_in < list.number);
             // Each of the two catalog slots was overwritten since.
-            if leaving.catalogs >= 2 {
+            let needed = if has_planted(Planted::NameGoneAfterOne) { 1 } else { 2 };
+            if leaving.catalogs >= needed {
                 let _ = registry.release(leaving.pin);
             }
-            leaving.catalogs < 2
+            leaving.catalogs < needed
         });
     }
 }
