@@ -23,10 +23,10 @@ use crate::names::kept::KeptCounts;
 use crate::names::table::Names;
 use crate::options::Options;
 use crate::pins::{Labels, PinKind};
-use crate::space::{Leftover, Space};
+use crate::space::{LEFT_BY_COMMITS, Leftover, Space};
 use crate::stats::{Counters, LogGauges};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::table::root::Root;
 use crate::table::slab::Slab;
 use crate::version::epoch::Epoch;
@@ -87,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) limbo: AtomicU64,
     pub(crate) labels: Labels,
     pub(crate) governor: Governor,
+    /// Whether the disk had little room when the log last took a new file.
+    pub(crate) is_short_of_disk: AtomicBool,
     /// Bytes copied into packed files since opening.
     pub(crate) packed_bytes: AtomicU64,
     pub(crate) counters: Counters,
@@ -122,6 +124,8 @@ impl Core {
         if options.has_thread() {
             log.appender.hand_over_to(handover.clone());
         }
+        let reserve = LEFT_BY_COMMITS * segments.geometry().segment_bytes();
+        log.appender.spare_reserve(reserve.min(options.disk_reserve_min()));
         let gauges = log.appender.gauges().clone();
         let slab = Arc::new(Slab::new(Box::new(segments.clone()), options.table_memory_max()));
         let registry = Registry::new();
@@ -192,6 +196,7 @@ impl Core {
             limbo: AtomicU64::new(0),
             labels: Labels::default(),
             governor: Governor::default(),
+            is_short_of_disk: AtomicBool::new(false),
             packed_bytes: AtomicU64::new(0),
             counters: Counters::new(),
             signal: Arc::new(Signal::default()),

@@ -82,6 +82,7 @@ pub struct Options {
     pack_rate: Option<u64>,
     retained_limit: Option<(u64, RetainedPolicy)>,
     view_limit: Duration,
+    disk_reserve: u64,
     events: EventSink,
 }
 
@@ -105,6 +106,7 @@ impl Default for Options {
             pack_rate: None,
             retained_limit: None,
             view_limit: Duration::from_secs(10),
+            disk_reserve: 256 << 20,
             events: EventSink::default(),
         }
     }
@@ -265,6 +267,16 @@ impl Options {
         self
     }
 
+    /// When less than so many bytes are free on the disk and the log needs another file, commits wait for what can be
+    /// reclaimed first, so that the disk isn't full before it is full of what is needed. Of this reserve, commits that
+    /// write pages leave at least two segments' bytes for checkpoints, for rewriting and for commits that free pages; they are
+    /// refused with [`Error::Full`] instead. 0: no reserve. Default 256 MiB.
+    #[must_use]
+    pub fn disk_reserve(mut self, bytes: u64) -> Options {
+        self.disk_reserve = bytes;
+        self
+    }
+
     /// Whom the store tells what happens by itself. Called by the store's own thread, or by a committing one; it should
     /// return soon, and must not commit to this store.
     #[must_use]
@@ -275,6 +287,10 @@ impl Options {
 
     pub(crate) fn retained_max(&self) -> Option<(u64, RetainedPolicy)> {
         self.retained_limit
+    }
+
+    pub(crate) fn disk_reserve_min(&self) -> u64 {
+        self.disk_reserve
     }
 
     pub(crate) fn view_max(&self) -> Duration {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{Random, contents, seed, small};
-use vellum::{Budget, Durability, Error, Options, PageId, ReadMode, Snapshot, Store};
+use vellum::{Budget, Durability, Options, PageId, ReadMode, Snapshot, Store};
 
 const PAGES: u64 = 20_000;
 const CACHE: u64 = 1 << 20;

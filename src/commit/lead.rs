@@ -86,6 +86,9 @@ pub(crate) fn commit_batch(core: &Core, requests: &[Request]) -> Vec<Result<Vers
 }
 
 fn commit_one_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
+    if core.is_short_of_disk.swap(false, Ordering::Relaxed) {
+        core.gain_room();
+    }
     let results = try_batch(core, requests);
     let is_refused = |result: &Result<Version>| matches!(result, Err(Error::Full { .. }));
     // A full disk refuses all that was admitted alike, and what was not admitted is not admitted now.
@@ -131,6 +134,7 @@ fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     };
     drop(guard);
     if outcome.is_ok() {
+        core.look_at_disk(&mut log);
         core.reclaim_now_and_then(&mut log);
         core.trim_table(&log);
     }

@@ -142,6 +142,12 @@ pub(crate) struct Appender {
     pub(super) handover: Option<Arc<Handover>>,
     /// Whether a group was left there since somebody asked.
     pub(super) has_handed_over: bool,
+    /// Bytes on the disk that commits of pages leave to checkpoints, to packing and to commits that free something.
+    reserve: u64,
+    /// What of it the batch that is being written leaves.
+    to_leave: u64,
+    /// Whether a file was made since somebody asked.
+    pub(super) has_made_file: bool,
     /// What others may see of all this without the lock.
     pub(super) gauges: Arc<LogGauges>,
 }
@@ -178,6 +184,9 @@ impl Appender {
             group: None,
             handover: None,
             has_handed_over: false,
+            reserve: 0,
+            to_leave: 0,
+            has_made_file: false,
             gauges: Arc::new(LogGauges::new()),
         }
     }
@@ -190,6 +199,36 @@ impl Appender {
     /// Whether something was left for the thread since the last call.
     pub(crate) fn take_handed_over(&mut self) -> bool {
         std::mem::take(&mut self.has_handed_over)
+    }
+
+    /// From now on commits of pages leave so many bytes on the disk.
+    pub(crate) fn spare_reserve(&mut self, bytes: u64) {
+        self.reserve = bytes;
+    }
+
+    /// Refuses to make a further file for what has to leave the reserve.
+    pub(super) fn check_reserve(&self, number: u32) -> Result<(), AppendFailure> {
+        if self.to_leave == 0 {
+            return Ok(());
+        }
+        let (needed, storage) = (self.segments.geometry().segment_bytes(), self.segments.storage());
+        // Where the room isn't known, the disk says so when it is full.
+        match storage.available() {
+            Ok(Some(available)) if available < needed.saturating_add(self.to_leave) => {
+                let source = Arc::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
+                Err(AppendFailure::Clean(Error::Full {
+                    needed,
+                    file: storage.path(&file_name(number)),
+                    source,
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a file was made since the last call.
+    pub(crate) fn take_made_file(&mut self) -> bool {
+        std::mem::take(&mut self.has_made_file)
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -257,7 +296,10 @@ impl Appender {
             return self.append_to_group(plan, batch, will_sync);
         }
         self.flush()?;
-        self.or_step_back(|appender| appender.append_parts(plan, batch))
+        self.to_leave = if batch.pages.is_empty() { 0 } else { self.reserve };
+        let done = self.or_step_back(|appender| appender.append_parts(plan, batch));
+        self.to_leave = 0;
+        done
     }
 
     /// Writes something, or leaves the log's end where it was.

@@ -149,7 +149,9 @@ impl Appender {
         let segment = segments.add(number, 0);
         let is_spare = self.position.next_is_fresh && self.adopt_spare(segment);
         if self.position.next_is_fresh && !is_spare {
+            self.check_reserve(number)?;
             self.segments.create_file(segment).map_err(AppendFailure::Clean)?;
+            self.has_made_file = true;
             // Its length is durable before its header: recovery takes a file of another length for a cut one.
             sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
         }

@@ -232,6 +232,11 @@ impl Storage for FileStorage {
         Ok(rustix::fs::fsync(&self.handle)?)
     }
 
+    fn available(&self) -> io::Result<Option<u64>> {
+        let volume = rustix::fs::fstatvfs(&self.handle)?;
+        Ok(Some(volume.f_bavail.saturating_mul(volume.f_frsize)))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         // Joining an empty name would add a separator at the end.
         if name.is_empty() { self.dir.clone() } else { self.dir.join(name) }

@@ -51,6 +51,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Makes creations, renamings and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// Bytes that further files can take, if that is known.
+    fn available(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// The name as a person would look for it, for errors.
     fn path(&self, name: &str) -> PathBuf;
 }
