@@ -1,6 +1,6 @@
 //! From a directory to a store: creation, and recovery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const CREATING: &str = "creating";
 /// Opens the store that `storage` holds, or creates one.
 pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core, Recovery)> {
     let begun = Instant::now();
-    let names = list(&*storage)?;
+    let mut names = list(&*storage)?;
     let is_unfinished = names.iter().any(|name| name == CREATING);
     let is_store = names.iter().any(|name| NAMES.contains(&name.as_str()));
     if is_unfinished || names.is_empty() {
@@ -42,6 +42,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
         }
         refuse_foreign(&*storage, &names)?;
         create(&*storage, &options, &names)?;
+        names = list(&*storage)?;
     } else if !is_store {
         refuse_foreign(&*storage, &names)?;
         let reason = "segments without a catalog".to_owned();
@@ -51,22 +52,22 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
     if let Some(asked) = options.asked_page_size().filter(|asked| *asked != catalog.page_size) {
         return Err(Error::PageSizeMismatch { asked, found: catalog.page_size });
     }
-    refuse_missing(&*storage, &catalog)?;
-    let (core, mut recovery) = recover(storage, options, slots, catalog)?;
+    refuse_missing(&*storage, &names, &catalog)?;
+    let (core, mut recovery) = recover(storage, options, slots, catalog, names)?;
     recovery.nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     Ok((core, recovery))
 }
 
 /// Refuses a store of which a file is gone, before anything is read from the others.
-fn refuse_missing(storage: &dyn Storage, catalog: &Catalog) -> Result<()> {
-    let found: std::collections::HashSet<String> = list(storage)?.into_iter().collect();
+fn refuse_missing(storage: &dyn Storage, names: &[String], catalog: &Catalog) -> Result<()> {
+    let found: HashSet<&str> = names.iter().map(String::as_str).collect();
     let packed: BTreeMap<u32, u32> =
         catalog.packed.iter().map(|record| (record.number, record.rewrite)).collect();
     let name = |record: &SegmentRecord| match packed.get(&record.number) {
         Some(rewrite) => packed_name(record.number, *rewrite),
         None => file_name(record.number),
     };
-    match catalog.segments.iter().map(name).find(|name| !found.contains(name)) {
+    match catalog.segments.iter().map(name).find(|name| !found.contains(name.as_str())) {
         Some(name) => Err(Error::corrupt(storage.path(&name), 0, "a segment of the store", "no such file")),
         None => Ok(()),
     }
@@ -74,22 +75,21 @@ fn refuse_missing(storage: &dyn Storage, catalog: &Catalog) -> Result<()> {
 
 /// Files of segments that neither the catalog nor the log leads to: what a crash has left over of a file that was being
 /// made or removed.
-fn leftovers(storage: &dyn Storage, catalog: &Catalog, appender: &Appender) -> Result<Vec<Leftover>> {
-    let listed = |number, rewrite| {
-        catalog.packed.iter().any(|record| (record.number, record.rewrite) == (number, rewrite))
-    };
+fn leftovers(names: Vec<String>, catalog: &Catalog, appender: &Appender) -> Vec<Leftover> {
+    let packed: BTreeMap<u32, u32> =
+        catalog.packed.iter().map(|record| (record.number, record.rewrite)).collect();
     let leftover = |name: String| match (number_of(&name), packed_number_of(&name)) {
         (Some(number), _) => {
-            let is_packed = catalog.packed.iter().any(|record| record.number == number);
+            let is_packed = packed.contains_key(&number);
             let is_needed = appender.uses(number) && !is_packed;
             (!is_needed).then_some(Leftover { name, number, is_last: !is_packed })
         }
         (None, Some((number, rewrite))) => {
-            (!listed(number, rewrite)).then_some(Leftover { name, number, is_last: false })
+            (packed.get(&number) != Some(&rewrite)).then_some(Leftover { name, number, is_last: false })
         }
         (None, None) => None,
     };
-    Ok(list(storage)?.into_iter().filter_map(leftover).collect())
+    names.into_iter().filter_map(leftover).collect()
 }
 
 fn list(storage: &dyn Storage) -> Result<Vec<String>> {
@@ -111,13 +111,22 @@ fn is_ours(name: &str) -> bool {
 /// Refuses a directory of somebody else's before even the lock's file is made in it. What can't be listed is left for
 /// the storage to complain about.
 pub(crate) fn refuse_foreign_dir(dir: &Path) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
-    let files = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
-    let names: Vec<String> = files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    if names.iter().any(|name| is_ours(name)) {
+    // The usual case, told without listing a large store's files.
+    if NAMES.iter().chain(&[CREATING]).any(|name| dir.join(name).symlink_metadata().is_ok()) {
         return Ok(());
     }
-    match names.iter().find(|name| *name != "LOCK") {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    let files = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let mut foreign = None;
+    for entry in files {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // One file of ours is enough: it is for the opening to say what is wrong with the others.
+        if is_ours(&name) {
+            return Ok(());
+        }
+        foreign = foreign.or(Some(name).filter(|name| name != "LOCK"));
+    }
+    match foreign {
         Some(name) => Err(Error::NotAStore { dir: dir.to_owned(), reason: format!("it holds {name}") }),
         None => Ok(()),
     }
@@ -216,6 +225,7 @@ fn recover(
     options: Options,
     slots: CatalogSlots,
     catalog: Catalog,
+    names: Vec<String>,
 ) -> Result<(Core, Recovery)> {
     let geometry = crate::log::geometry::Geometry::new(catalog.page_size, catalog.segment_slots);
     let segments = Arc::new(Segments::new(
@@ -252,7 +262,7 @@ fn recover(
     segments.size_table(files.keys().next_back().map_or(0, |number| number.saturating_add(1)));
     let session = u64::try_from(random128() & u128::from(u64::MAX)).unwrap_or(0);
     let mut appender = Appender::new(segments.clone(), session, tail.position, files);
-    let leftovers = leftovers(segments.storage(), &catalog, &appender)?;
+    let leftovers = leftovers(names, &catalog, &appender);
     appender.vacate_gaps(|number| leftovers.iter().all(|leftover| leftover.number != number));
     let log = LogState { appender, truncations: std::collections::VecDeque::new(), unreclaimed: 0 };
     let core = Core::new(Parts { options, segments, log, slots, catalog, leftovers });

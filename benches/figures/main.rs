@@ -18,6 +18,7 @@ mod reads;
 mod reopen;
 mod report;
 mod space;
+mod sparse;
 mod table;
 mod threads;
 

@@ -20,6 +20,8 @@ pub(crate) mod backing;
 pub(crate) mod cached;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
+#[cfg(all(test, not(loom)))]
+mod edges;
 mod gather;
 pub(crate) mod geometry;
 pub(crate) mod group;

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, DirEntry, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::mapping::beyond_end;
@@ -60,9 +60,10 @@ impl FileStorage {
         let lock = lock_dir(dir, &handle, create)?;
         check_writable(dir, &handle)?;
         let storage = FileStorage { dir: dir.to_owned(), handle, lock };
-        let files = storage.list().map_err(|source| Error::io("list", dir.to_owned(), source))?;
+        let is_empty =
+            is_empty(&storage.handle).map_err(|source| Error::io("list", dir.to_owned(), source))?;
         // An empty directory may be one that an earlier attempt made without living to sync it.
-        if files.is_empty() {
+        if is_empty {
             storage.sync_own_name()?;
         }
         Ok(storage)
@@ -124,8 +125,8 @@ fn lock_dir(dir: &Path, handle: &File, create: bool) -> Result<File> {
     let lock = match open(OFlags::empty()) {
         // A store that was copied file by file may lack its LOCK, but an empty directory holds no store: leave it so.
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let files = list(handle).map_err(|source| Error::io("list", dir.to_owned(), source))?;
-            if files.is_empty() && !create {
+            let is_empty = is_empty(handle).map_err(|source| Error::io("list", dir.to_owned(), source))?;
+            if is_empty && !create {
                 return Err(Error::NotFound { dir: dir.to_owned() });
             }
             open(OFlags::CREATE)
@@ -169,27 +170,28 @@ fn open_at(handle: &File, name: &str, flags: OFlags) -> io::Result<File> {
 }
 
 /// The names of all files but the lock's. Directories are left out: a mount point's `lost+found` is in nobody's way.
-fn list(handle: &File) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(handle)? {
-        let entry = entry?;
+fn files(handle: &File) -> io::Result<impl Iterator<Item = io::Result<String>> + '_> {
+    let name_of = move |entry: DirEntry| -> io::Result<Option<String>> {
         let file_type = match entry.file_type() {
             // Not every file system says it in the listing.
             FileType::Unknown => {
                 match rustix::fs::statat(handle, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                    Err(Errno::NOENT) => continue,
+                    Err(Errno::NOENT) => return Ok(None),
                     Err(error) => return Err(error.into()),
                 }
             }
             known => known,
         };
         let name = entry.file_name().to_string_lossy();
-        if file_type != FileType::Directory && name != name::LOCK {
-            names.push(name.into_owned());
-        }
-    }
-    Ok(names)
+        Ok((file_type != FileType::Directory && name != name::LOCK).then(|| name.into_owned()))
+    };
+    let entries = Dir::read_from(handle)?;
+    Ok(entries.filter_map(move |entry| entry.map_err(io::Error::from).and_then(name_of).transpose()))
+}
+
+fn is_empty(handle: &File) -> io::Result<bool> {
+    Ok(files(handle)?.next().transpose()?.is_none())
 }
 
 impl Storage for FileStorage {
@@ -214,7 +216,7 @@ impl Storage for FileStorage {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        list(&self.handle)
+        files(&self.handle)?.collect()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
