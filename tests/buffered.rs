@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{Random, contents, seed, small};
+#[cfg(feature = "sim")]
+use vellum::Error;
 use vellum::{Budget, Durability, Options, PageId, ReadMode, Snapshot, Store};
 
 const PAGES: u64 = 20_000;
