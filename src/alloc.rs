@@ -94,6 +94,12 @@ impl Allocator {
         }
     }
 
+    /// Takes note of a version that has little to do with the one before it.
+    pub(crate) fn begin_anew(&mut self, page_count: u64, live_pages: u64) {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        *self = Allocator { in_flight, ..Allocator::new(page_count, live_pages) };
+    }
+
     /// Takes note of a committed batch.
     pub(crate) fn committed(&mut self, version: Version, truncate_to: Option<u64>, admitted: &[&Request]) {
         if let Some(page_count) = truncate_to {

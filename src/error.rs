@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::id::{PageId, Version};
+use crate::id::{Fingerprint, PageId, Version};
 
 /// What every fallible call returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -211,6 +211,16 @@ pub enum Error {
         expected: String,
         /// What was there.
         found: String,
+    },
+    /// A delta that begins at another state than the store's, or that doesn't lead where it says.
+    #[error(
+        "the delta is not for this state (fingerprint {found}, expected {expected}): apply what comes before it first, or take a full export; nothing was changed"
+    )]
+    WrongBase {
+        /// The fingerprint that the delta's base, or what it leads to, should have.
+        expected: Fingerprint,
+        /// The fingerprint that was found.
+        found: Fingerprint,
     },
     /// Reading from or writing to the caller's stream failed.
     #[error("can't {operation} the stream: {source}")]

@@ -25,6 +25,7 @@ use crate::options::Options;
 use crate::space::Leftover;
 use crate::stats::Recovery;
 use crate::storage::Storage;
+use crate::stream::WAITING;
 use crate::sync::atomic::Ordering;
 
 /// Stands in the directory while a store is being created: what is found beside it is unfinished.
@@ -53,6 +54,10 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
         return Err(Error::PageSizeMismatch { asked, found: catalog.page_size });
     }
     refuse_missing(&*storage, &names, &catalog)?;
+    for name in names.iter().filter(|name| name.starts_with(WAITING)) {
+        // What can't be removed now takes room until the next opening, and does no other harm.
+        let _ = storage.remove(name);
+    }
     let (core, mut recovery) = recover(storage, options, slots, catalog, names)?;
     recovery.nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     Ok((core, recovery))
@@ -105,7 +110,11 @@ fn refuse_foreign(storage: &dyn Storage, names: &[String]) -> Result<()> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name == CREATING || NAMES.contains(&name) || number_of(name).is_some() || packed_number_of(name).is_some()
+    name == CREATING
+        || NAMES.contains(&name)
+        || name.starts_with(WAITING)
+        || number_of(name).is_some()
+        || packed_number_of(name).is_some()
 }
 
 /// Refuses a directory of somebody else's before even the lock's file is made in it. What can't be listed is left for

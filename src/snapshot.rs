@@ -100,6 +100,16 @@ impl Snapshot {
         self.root.root()
     }
 
+    /// Refuses a snapshot of another store, given as `option`.
+    pub(crate) fn check_of(&self, core: &Arc<Core>, option: &'static str) -> Result<()> {
+        if Arc::ptr_eq(core, &self.core) {
+            return Ok(());
+        }
+        let value = format!("a snapshot of store {}", self.core.store_id());
+        let expected = format!("one of store {} is", core.store_id());
+        Err(Error::InvalidOption { option, value, expected })
+    }
+
     /// The version that is pinned.
     pub fn version(&self) -> Version {
         self.root().version
@@ -169,13 +179,7 @@ impl Snapshot {
     /// [`Error::InvalidOption`] if `older` is of another store; [`Error::Corrupt`] or [`Error::Io`] if a part of the
     /// page table can't be read.
     pub fn diff(&self, older: &Snapshot) -> Result<Vec<(PageId, bool)>> {
-        if !Arc::ptr_eq(&self.core, &older.core) {
-            return Err(Error::InvalidOption {
-                option: "older",
-                value: format!("a snapshot of store {}", older.core.store_id()),
-                expected: format!("one of store {} is", self.core.store_id()),
-            });
-        }
+        older.check_of(&self.core, "older")?;
         let (first, second) = match self.version() < older.version() {
             true => (self, older),
             false => (older, self),
@@ -183,12 +187,12 @@ impl Snapshot {
         let _in_use = (self.in_use()?, older.in_use()?);
         let is_swapped = self.version() < older.version();
         let mut changes = Vec::new();
-        for_each_difference(&self.core.slab, first.root(), second.root(), &mut |id, old, new| {
+        for_each_difference(&self.core.slab, first.root(), second.root(), PageId(0), &mut |id, old, new| {
             let (old, new) = if is_swapped { (new, old) } else { (old, new) };
             if old.location() != new.location() || old.is_page() != new.is_page() {
                 changes.push((id, new.is_page()));
             }
-            Ok(())
+            Ok(true)
         })?;
         Ok(changes)
     }

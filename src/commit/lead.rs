@@ -89,14 +89,17 @@ fn commit_one_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     if core.is_short_of_disk.swap(false, Ordering::Relaxed) {
         core.gain_room();
     }
-    let results = try_batch(core, requests);
+    let results = try_batch(core, &mut core.log.lock(), requests);
     let is_refused = |result: &Result<Version>| matches!(result, Err(Error::Full { .. }));
     // A full disk refuses all that was admitted alike, and what was not admitted is not admitted now.
-    if results.iter().any(is_refused) && core.make_room() { try_batch(core, requests) } else { results }
+    match results.iter().any(is_refused) && core.make_room() {
+        true => try_batch(core, &mut core.log.lock(), requests),
+        false => results,
+    }
 }
 
-fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
-    let mut log = core.log.lock();
+/// Commits a batch, which changes the names once at most, as far as the disk has room.
+pub(crate) fn try_batch(core: &Core, log: &mut LogState, requests: &[Request]) -> Vec<Result<Version>> {
     let poison_on_panic = PoisonOnPanic(core);
     let mut results: Vec<Option<Result<Version>>> = Vec::with_capacity(requests.len());
     if let Err(error) = core.check_poison().and_then(|()| wait_for_limbo(core)) {
@@ -130,20 +133,20 @@ fn try_batch(core: &Core, requests: &[Request]) -> Vec<Result<Version>> {
     core.counters.refused((requests.len() - admitted.len()) as u64, conflicts as u64);
     let outcome = match admitted.is_empty() {
         true => Ok(tip.version),
-        false => commit_admitted(core, &mut log, tip, version, &admitted),
+        false => commit_admitted(core, log, tip, version, &admitted),
     };
     drop(guard);
     if outcome.is_ok() {
-        core.look_at_disk(&mut log);
-        core.reclaim_now_and_then(&mut log);
-        core.trim_table(&log);
+        core.look_at_disk(log);
+        core.reclaim_now_and_then(log);
+        core.trim_table(log);
     }
     std::mem::forget(poison_on_panic);
     results.into_iter().map(|refused| refused.unwrap_or_else(|| outcome.clone())).collect()
 }
 
 /// A panic in mid-commit leaves nothing committable behind.
-struct PoisonOnPanic<'a>(&'a Core);
+pub(super) struct PoisonOnPanic<'a>(pub(super) &'a Core);
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
@@ -300,7 +303,7 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
 }
 
 /// Holds a batch up while too much memory waits for views.
-fn wait_for_limbo(core: &Core) -> Result<()> {
+pub(super) fn wait_for_limbo(core: &Core) -> Result<()> {
     let limit = core.options.limbo_bytes_max();
     let mut limbo = core.limbo_bytes();
     if limbo <= limit {

@@ -4,10 +4,10 @@
 //! - `request`: what a transaction hands over;
 //! - `validate`: first committer wins;
 //! - `lead`: what the leader does with a batch;
-//! - `bulk`: one version of any size, for imports.
+//! - `whole`: one version of any size, for imports, deltas and rollbacks.
 
-pub(crate) mod bulk;
 pub(crate) mod lead;
 pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod validate;
+pub(crate) mod whole;

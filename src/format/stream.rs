@@ -14,9 +14,10 @@
 //! | 32 | 8 | own checksum of the prefix before; of the first: XXH3-64 of the preamble |
 //! | 40 | 8 | own checksum: XXH3-64 of bytes 0..40 |
 //!
-//! HEADER, 192 bytes: kind (1; 0 full, 1 delta, 2 fold), codec (1; 0 none), cipher (1; 0 none), checksum (1; 1 XXH3),
+//! HEADER, 192 bytes: kind (1; 0 full, 1 delta), codec (1; 0 none), cipher (1; 0 none), checksum (1; 1 XXH3),
 //! page size (4), incompatible features (8), compatible features (8), store id (16), stream id (16), from version (8), from
 //! fingerprint (16), version (8), fingerprint (16), page count (8), live pages (8), commit time in ms since 1970 (8), zeros.
+//! A full stream has zeros for what it comes from.
 //!
 //! META: bytes of meta (8), the engine's bytes, zeros up to a multiple of 8.
 //!
@@ -24,10 +25,14 @@
 //! Ids ascend over the whole stream. The payload's checksum covers the list; the pages' own checksums, which are in the list,
 //! cover the pages. So every byte is hashed once, and each prefix commits, through the chain, to all before it.
 //!
-//! SYNC, about every 64 MiB: last page id (8), pages so far (8), fingerprint so far (16).
+//! FREE: first page id (8), count (8): these hold nothing in the version that the delta leads to, whether or not they did in
+//! the one that it comes from. In one order with PAGES: ids ascend over both. Ids at or beyond the page count are free
+//! without being named.
 //!
-//! TRAILER: pages (8), records before it (8), fingerprint (16), XXH3-128 of all prefixes before it (16), end magic
-//! `"VELLUMZ\x1a"` (8). Nothing follows.
+//! SYNC, about every 64 MiB: last page id (8), pages so far (8), fingerprint of these pages (16).
+//!
+//! TRAILER: pages (8), records before it (8), fingerprint of the stream's pages (16; of a full stream that is the version's),
+//! XXH3-128 of all prefixes before it (16), end magic `"VELLUMZ\x1a"` (8). Nothing follows.
 //!
 //! Nothing random and nothing of the present goes in: equal states of a store give equal bytes.
 
@@ -38,6 +43,7 @@ use crate::id::{Fingerprint, StoreId, Version};
 pub(crate) const PREAMBLE_BYTES: usize = 16;
 pub(crate) const PREFIX_BYTES: usize = 48;
 pub(crate) const HEADER_BYTES: usize = 192;
+pub(crate) const FREE_BYTES: usize = 16;
 pub(crate) const SYNC_BYTES: usize = 32;
 pub(crate) const TRAILER_BYTES: usize = 56;
 pub(crate) const MAJOR: u16 = 1;
@@ -56,6 +62,7 @@ pub(crate) const MUST_UNDERSTAND: u16 = 1;
 pub(crate) const HEADER: u16 = 1;
 pub(crate) const META: u16 = 2;
 pub(crate) const PAGES: u16 = 3;
+pub(crate) const FREE: u16 = 4;
 pub(crate) const SYNC: u16 = 5;
 pub(crate) const TRAILER: u16 = 6;
 
@@ -121,11 +128,20 @@ impl Prefix {
     }
 }
 
+/// What a delta comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BaseState {
+    pub(crate) version: Version,
+    pub(crate) fingerprint: Fingerprint,
+}
+
 /// What a stream is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamHeader {
     pub(crate) page_size: u32,
     pub(crate) store_id: StoreId,
+    /// `None`: the stream is full.
+    pub(crate) base: Option<BaseState>,
     pub(crate) version: Version,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) page_count: u64,
@@ -135,18 +151,35 @@ pub(crate) struct StreamHeader {
 }
 
 impl StreamHeader {
+    /// What is known before anything was read.
+    pub(crate) const NOTHING: StreamHeader = StreamHeader {
+        page_size: 0,
+        store_id: StoreId(0),
+        base: None,
+        version: Version(0),
+        fingerprint: Fingerprint::EMPTY,
+        page_count: 0,
+        live_pages: 0,
+        created_at_ms: 0,
+        meta: Vec::new(),
+    };
+
     /// Tells streams of different states apart, and is the same for the same state.
     fn stream_id(&self) -> u128 {
-        let mut out = Writer::with_capacity(40);
+        let mut out = Writer::with_capacity(64);
         out.u128(self.store_id.0);
         out.u64(self.version.0);
         out.u128(self.fingerprint.0);
+        if let Some(base) = self.base {
+            out.u64(base.version.0);
+            out.u128(base.fingerprint.0);
+        }
         digest128(&out.bytes)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(HEADER_BYTES);
-        for byte in [0, 0, 0, 1] {
+        for byte in [u8::from(self.base.is_some()), 0, 0, 1] {
             out.u8(byte);
         }
         out.u32(self.page_size);
@@ -154,8 +187,8 @@ impl StreamHeader {
         out.u64(0);
         out.u128(self.store_id.0);
         out.u128(self.stream_id());
-        out.u64(0);
-        out.u128(0);
+        out.u64(self.base.map_or(0, |base| base.version.0));
+        out.u128(self.base.map_or(0, |base| base.fingerprint.0));
         out.u64(self.version.0);
         out.u128(self.fingerprint.0);
         out.u64(self.page_count);
@@ -172,10 +205,12 @@ impl StreamHeader {
         let page_size = reader.u32()?;
         let (incompatible, _compatible) = (reader.u64()?, reader.u64()?);
         let store_id = StoreId(reader.u128()?);
-        let (_stream_id, _from, _from_fingerprint) = (reader.u128()?, reader.u64()?, reader.u128()?);
+        let _stream_id = reader.u128()?;
+        let base = BaseState { version: Version(reader.u64()?), fingerprint: Fingerprint(reader.u128()?) };
         let header = StreamHeader {
             page_size,
             store_id,
+            base: (kind == 1).then_some(base),
             version: Version(reader.u64()?),
             fingerprint: Fingerprint(reader.u128()?),
             page_count: reader.u64()?,
@@ -183,7 +218,7 @@ impl StreamHeader {
             created_at_ms: reader.u64()?,
             meta: Vec::new(),
         };
-        if (kind, codec, cipher, checksum, incompatible) != (0, 0, 0, 1, 0) {
+        if kind > 1 || (codec, cipher, checksum, incompatible) != (0, 0, 1, 0) {
             return Some(Err(format!(
                 "kind {kind}, codec {codec}, cipher {cipher}, checksum {checksum}, features {incompatible:#x}"
             )));
@@ -206,6 +241,20 @@ pub(crate) fn decode_meta(payload: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader::new(payload);
     let len = usize::try_from(reader.u64()?).ok()?;
     reader.raw(len).map(<[u8]>::to_vec)
+}
+
+/// The payload of FREE.
+pub(crate) fn encode_free(first: u64, count: u64) -> Vec<u8> {
+    let mut out = Writer::with_capacity(FREE_BYTES);
+    out.u64(first);
+    out.u64(count);
+    out.bytes
+}
+
+/// The first id and the count in a FREE payload.
+pub(crate) fn decode_free(payload: &[u8]) -> Option<(u64, u64)> {
+    let mut reader = Reader::new(payload);
+    Some((reader.u64()?, reader.u64()?))
 }
 
 /// The payload of SYNC.

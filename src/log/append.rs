@@ -145,9 +145,12 @@ pub(crate) struct Appender {
     /// Bytes on the disk that commits of pages leave to checkpoints, to packing and to commits that free something.
     reserve: u64,
     /// What of it the batch that is being written leaves.
-    to_leave: u64,
+    pub(super) to_leave: u64,
     /// Whether a file was made since somebody asked.
     pub(super) has_made_file: bool,
+    /// Files that were made by what may still be given up, and how much of that is under way, one within the other.
+    pub(super) made: Vec<u32>,
+    pub(super) attempts: u32,
     /// What others may see of all this without the lock.
     pub(super) gauges: Arc<LogGauges>,
 }
@@ -187,6 +190,8 @@ impl Appender {
             reserve: 0,
             to_leave: 0,
             has_made_file: false,
+            made: Vec::new(),
+            attempts: 0,
             gauges: Arc::new(LogGauges::new()),
         }
     }
@@ -204,26 +209,6 @@ impl Appender {
     /// From now on commits of pages leave so many bytes on the disk.
     pub(crate) fn spare_reserve(&mut self, bytes: u64) {
         self.reserve = bytes;
-    }
-
-    /// Refuses to make a further file for what has to leave the reserve.
-    pub(super) fn check_reserve(&self, number: u32) -> Result<(), AppendFailure> {
-        if self.to_leave == 0 {
-            return Ok(());
-        }
-        let (needed, storage) = (self.segments.geometry().segment_bytes(), self.segments.storage());
-        // Where the room isn't known, the disk says so when it is full.
-        match storage.available() {
-            Ok(Some(available)) if available < needed.saturating_add(self.to_leave) => {
-                let source = Arc::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
-                Err(AppendFailure::Clean(Error::Full {
-                    needed,
-                    file: storage.path(&file_name(number)),
-                    source,
-                }))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Whether a file was made since the last call.
@@ -299,28 +284,6 @@ impl Appender {
         self.to_leave = if batch.pages.is_empty() { 0 } else { self.reserve };
         let done = self.or_step_back(|appender| appender.append_parts(plan, batch));
         self.to_leave = 0;
-        done
-    }
-
-    /// Writes something, or leaves the log's end where it was.
-    fn or_step_back(
-        &mut self,
-        write: impl FnOnce(&mut Appender) -> Result<(), AppendFailure>,
-    ) -> Result<(), AppendFailure> {
-        let saved = (self.position, self.prepared, self.reserved);
-        let coming = (self.pool.clone(), self.vacant.clone(), self.fresh);
-        let done = write(self);
-        if done.is_err() {
-            self.has_stale_end = true;
-            let left = self.position.segment;
-            (self.position, self.prepared, self.reserved) = saved;
-            (self.pool, self.vacant, self.fresh) = coming;
-            self.show_pool();
-            if left != self.position.segment {
-                // The tail went on with the log; what it held of the segment before is in the file.
-                self.tail = None;
-            }
-        }
         done
     }
 

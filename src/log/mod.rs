@@ -6,6 +6,7 @@
 //! - `packed`: sparse segments, rewritten without what nobody needs;
 //! - `cached`: reading them without a mapping;
 //! - `append`: records and pages at the log's end;
+//! - `attempt`: the way back from what can't be written whole;
 //! - `gather`: its open group of small batches;
 //! - `rotate`: its way from segment to segment;
 //! - `group`: small batches gathered into one record;
@@ -16,6 +17,7 @@
 //! - `checkpoint`: the table's dirty nodes into the log, then the catalog on to them.
 
 pub(crate) mod append;
+mod attempt;
 pub(crate) mod backing;
 pub(crate) mod cached;
 pub(crate) mod catalog;

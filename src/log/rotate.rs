@@ -114,6 +114,26 @@ impl Appender {
         self.position.next == number || self.files.contains_key(&number)
     }
 
+    /// Refuses to make a further file for what has to leave the reserve.
+    pub(super) fn check_reserve(&self, number: u32) -> Result<(), AppendFailure> {
+        if self.to_leave == 0 {
+            return Ok(());
+        }
+        let (needed, storage) = (self.segments.geometry().segment_bytes(), self.segments.storage());
+        // Where the room isn't known, the disk says so when it is full.
+        match storage.available() {
+            Ok(Some(available)) if available < needed.saturating_add(self.to_leave) => {
+                let source = Arc::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
+                Err(AppendFailure::Clean(Error::Full {
+                    needed,
+                    file: storage.path(&file_name(number)),
+                    source,
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Gives a segment that has no file one of the spare ones. If that fails there is still the making of a fresh one.
     fn adopt_spare(&mut self, segment: &Segment) -> bool {
         // One of that very name must not be used for another segment afterwards.
@@ -152,6 +172,7 @@ impl Appender {
             self.check_reserve(number)?;
             self.segments.create_file(segment).map_err(AppendFailure::Clean)?;
             self.has_made_file = true;
+            self.made.push(number);
             // Its length is durable before its header: recovery takes a file of another length for a cut one.
             sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
         }

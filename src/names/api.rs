@@ -89,7 +89,7 @@ pub struct Bookmark {
 }
 
 impl Bookmark {
-    fn new(record: &BookmarkRecord) -> Bookmark {
+    pub(crate) fn new(record: &BookmarkRecord) -> Bookmark {
         Bookmark {
             name: record.name.clone(),
             version: record.version,
@@ -218,9 +218,11 @@ impl Store {
     /// Remembers `snapshot`'s version under a name, without keeping any page of it.
     ///
     /// # Errors
-    /// [`Error::SnapshotExists`], [`Error::InvalidName`], and what a commit gives.
+    /// [`Error::SnapshotExists`], [`Error::InvalidName`], [`Error::InvalidOption`] for a snapshot of another store, and what a
+    /// commit gives.
     pub fn create_bookmark(&self, name: &str, snapshot: &Snapshot) -> Result<()> {
         check_name("a bookmark's name", name)?;
+        snapshot.check_of(self.core(), "snapshot")?;
         let root = snapshot.root();
         self.change_names(NameChange::Bookmark {
             name: name.to_owned(),

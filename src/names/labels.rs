@@ -55,7 +55,7 @@ impl Naming {
         self
     }
 
-    pub(super) fn info(self) -> Result<NameInfo> {
+    pub(crate) fn info(self) -> Result<NameInfo> {
         let labels: Vec<(String, String)> = self.labels.into_iter().collect();
         let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
         if bytes > LABEL_BYTES_MAX || labels.len() > LABELS_MAX {

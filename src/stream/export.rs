@@ -23,6 +23,22 @@ type Run<'p> = (PageId, Vec<(PageBytes<'p>, PageChecksum)>);
 const BATCH_RUNS: usize = 8;
 const BATCHES_AHEAD: usize = 4;
 
+/// What a full stream of the snapshot says of it.
+pub(super) fn header_of(snapshot: &Snapshot) -> StreamHeader {
+    let (core, root) = (snapshot.core(), snapshot.root());
+    StreamHeader {
+        page_size: core.segments.geometry().page_size(),
+        store_id: core.store_id(),
+        base: None,
+        version: root.version,
+        fingerprint: root.fingerprint,
+        page_count: root.page_count,
+        live_pages: root.live_pages,
+        created_at_ms: root.created_at_ms,
+        meta: root.meta.to_vec(),
+    }
+}
+
 impl Snapshot {
     /// Writes the whole snapshot as a self-describing, self-checking stream. Every page is verified on the way; equal
     /// states give equal bytes. Needs no seeking: a pipe will do. Writers go on meanwhile.
@@ -41,17 +57,7 @@ impl Snapshot {
     pub fn export_with(&self, w: &mut dyn Write, observer: &mut dyn Observer) -> Result<StreamSummary> {
         let _in_use = self.in_use()?;
         let (core, root) = (self.core(), self.root());
-        let geometry = core.segments.geometry();
-        let header = StreamHeader {
-            page_size: geometry.page_size(),
-            store_id: core.store_id(),
-            version: root.version,
-            fingerprint: root.fingerprint,
-            page_count: root.page_count,
-            live_pages: root.live_pages,
-            created_at_ms: root.created_at_ms,
-            meta: root.meta.to_vec(),
-        };
+        let header = header_of(self);
         let mut meter = Meter::new("export", Some(root.live_pages), observer);
         meter.report()?;
         let mut writer = StreamWriter::begin(w, header)?;

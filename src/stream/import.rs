@@ -6,13 +6,10 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::read::{PageSink, read_stream};
-use crate::commit::bulk::BulkLoad;
-use crate::core::Core;
+use super::read::StreamReader;
+use crate::commit::whole::{Whole, commit_whole};
 use crate::error::{Error, Result};
-use crate::format::checksum::PageChecksum;
-use crate::format::stream::StreamHeader;
-use crate::id::{PageId, Version};
+use crate::id::{Fingerprint, Version};
 use crate::options::Options;
 use crate::progress::{Meter, Observer};
 use crate::storage::FileStorage;
@@ -48,10 +45,9 @@ impl Store {
         refuse_occupied(dir)?;
         let staging = Staging::new(dir);
         fs::metadata(&staging.parent).map_err(|error| Error::io("look at", staging.parent.clone(), error))?;
-        let mut sink = Sink { staging: &staging.path, options: options.clone(), core: None, load: None };
-        let read = read_stream(r, &mut sink, &mut Meter::new("import", None, observer));
-        let done = read.and_then(|_| sink.finish());
-        done.and_then(|()| staging.become_store(dir))?;
+        let mut reader = StreamReader::begin(r, Meter::new("import", None, observer))?;
+        load(&mut reader, &staging.path, &options)?;
+        staging.become_store(dir)?;
         Store::open(dir, options)
     }
 }
@@ -118,45 +114,34 @@ impl Drop for Staging {
     }
 }
 
-struct Sink<'a> {
-    staging: &'a Path,
-    options: Options,
-    core: Option<Arc<Core>>,
-    load: Option<BulkLoad>,
-}
-
-impl PageSink for Sink<'_> {
-    fn begin(&mut self, header: &StreamHeader) -> Result<()> {
-        if let Some(asked) = self.options.asked_page_size().filter(|asked| *asked != header.page_size) {
-            return Err(Error::PageSizeMismatch { asked, found: header.page_size });
-        }
-        let options = self.options.clone().page_size(header.page_size).create(true).background(false);
-        options.check()?;
-        let storage = FileStorage::open(self.staging, true)?;
-        let (core, _) = crate::open::open(Arc::new(storage), options)?;
-        let core = Arc::new(core);
-        self.load = (header.version > Version(0)).then(|| BulkLoad::new(core.clone(), header));
-        self.core = Some(core);
-        Ok(())
+/// Makes a store of a stream, and closes it.
+fn load(reader: &mut StreamReader<'_>, staging: &Path, options: &Options) -> Result<()> {
+    let header = reader.header().clone();
+    if let Some(asked) = options.asked_page_size().filter(|asked| *asked != header.page_size) {
+        return Err(Error::PageSizeMismatch { asked, found: header.page_size });
     }
-
-    fn page(&mut self, id: PageId, checksum: PageChecksum, bytes: &[u8]) -> Result<()> {
-        match &mut self.load {
-            Some(load) => load.page(id, checksum, bytes),
-            None => Ok(()),
-        }
+    if let Some(base) = header.base {
+        // A delta is for a store that stands at its base, and here is none.
+        return Err(Error::WrongBase { expected: base.fingerprint, found: Fingerprint::EMPTY });
     }
-}
-
-impl Sink<'_> {
-    /// Commits and closes the store in its staging place.
-    fn finish(mut self) -> Result<()> {
-        if let Some(load) = self.load.take() {
-            load.finish()?;
-        }
-        match self.core.take() {
-            Some(core) => core.sync().and_then(|()| core.write_checkpoint()),
-            None => Ok(()),
-        }
+    let options = options.clone().page_size(header.page_size).create(true).background(false);
+    options.check()?;
+    let storage = FileStorage::open(staging, true)?;
+    let (core, _) = crate::open::open(Arc::new(storage), options)?;
+    // An empty store stands at version 0 already.
+    if header.version > Version(0) {
+        let whole = Whole {
+            version: header.version,
+            created_at_ms: header.created_at_ms,
+            truncate_to: None,
+            freed: Vec::new(),
+            page_count: header.page_count,
+            meta: Some(header.meta.into()).filter(|meta: &Arc<[u8]>| !meta.is_empty()),
+            fingerprint: header.fingerprint,
+        };
+        commit_whole(&core, &mut core.log.lock(), &whole, false, &mut |put| reader.each_page(put))?;
     }
+    while reader.next()?.is_some() {}
+    core.sync()?;
+    core.write_checkpoint()
 }

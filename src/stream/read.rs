@@ -7,36 +7,24 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::StreamSummary;
 use super::write::stream_error;
+use crate::commit::whole::Put;
 use crate::error::{Error, Result};
 use crate::format::checksum::{PageChecksum, checksum64, holds};
 use crate::format::control::META_MAX;
 use crate::format::stream::{
-    HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES, PREFIX_BYTES, Prefix, SYNC,
-    SYNC_BYTES, StreamHeader, TRAILER, TRAILER_BYTES, decode_meta, encode_sync, encode_trailer, major_of,
-    run_pages,
+    FREE, FREE_BYTES, HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES,
+    PREFIX_BYTES, Prefix, SYNC, SYNC_BYTES, StreamHeader, TRAILER, TRAILER_BYTES, decode_free, decode_meta,
+    encode_sync, encode_trailer, major_of, run_pages,
 };
 use crate::id::{Fingerprint, PageId, Version};
 use crate::progress::{Meter, Observer};
 
-/// Where the pages of a stream go.
-pub(super) trait PageSink {
-    /// The stream is about this. Called once, first.
-    fn begin(&mut self, header: &StreamHeader) -> Result<()>;
-    /// One page, checked. Ids ascend.
-    fn page(&mut self, id: PageId, checksum: PageChecksum, bytes: &[u8]) -> Result<()>;
-}
-
-/// Checks pages and keeps nothing.
-struct Nowhere;
-
-impl PageSink for Nowhere {
-    fn begin(&mut self, _header: &StreamHeader) -> Result<()> {
-        Ok(())
-    }
-
-    fn page(&mut self, _id: PageId, _checksum: PageChecksum, _bytes: &[u8]) -> Result<()> {
-        Ok(())
-    }
+/// What comes next in a stream, checked. Ids ascend.
+pub(super) enum Item {
+    /// Pages with consecutive ids from the first on: [`StreamReader::page`] has them.
+    Pages(PageId, u32),
+    /// So many ids that hold nothing.
+    Free(PageId, u64),
 }
 
 /// Checks an export stream from end to end without a store, in little memory.
@@ -57,54 +45,9 @@ impl PageSink for Nowhere {
 /// # Ok(()) }
 /// ```
 pub fn verify_stream(r: &mut dyn Read, observer: &mut dyn Observer) -> Result<StreamSummary> {
-    read_stream(r, &mut Nowhere, &mut Meter::new("verify", None, observer))
-}
-
-/// Reads a whole stream into `sink`.
-pub(super) fn read_stream(
-    r: &mut dyn Read,
-    sink: &mut dyn PageSink,
-    meter: &mut Meter<'_>,
-) -> Result<StreamSummary> {
-    let mut source = Source { from: r, offset: 0 };
-    let mut first = [0; PREAMBLE_BYTES];
-    source.fill(&mut first)?;
-    match major_of(&first) {
-        None => return Err(bad(0, "a vellum export stream", "something else")),
-        Some(major) if major > MAJOR => {
-            let (found, supported) = (major.to_string(), MAJOR.to_string());
-            return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
-        }
-        Some(_) => {}
-    }
-    let mut reader = StreamReader {
-        source,
-        sequence: 0,
-        previous: checksum64(0, &first),
-        prefixes: Xxh3::new(),
-        before: 0,
-        next_id: 0,
-        last_id: 0,
-        pages: 0,
-        fingerprint: Fingerprint::EMPTY,
-    };
-    let header = reader.header()?;
-    meter.expect(header.live_pages);
-    meter.report()?;
-    sink.begin(&header)?;
-    reader.body(&header, sink, meter)?;
-    meter.report()?;
-    let bytes = reader.source.offset;
-    reader.source.end()?;
-    Ok(StreamSummary {
-        store_id: header.store_id,
-        version: header.version,
-        fingerprint: header.fingerprint,
-        page_size: header.page_size,
-        page_count: header.page_count,
-        pages: reader.pages,
-        bytes,
-    })
+    let mut reader = StreamReader::begin(r, Meter::new("verify", None, observer))?;
+    while reader.next()?.is_some() {}
+    Ok(reader.summary())
 }
 
 fn bad(offset: u64, expected: impl Into<String>, found: impl Into<String>) -> Error {
@@ -150,8 +93,11 @@ impl Source<'_> {
     }
 }
 
-struct StreamReader<'r> {
+/// Reads a stream item by item.
+pub(super) struct StreamReader<'r> {
     source: Source<'r>,
+    meter: Meter<'r>,
+    header: StreamHeader,
     sequence: u64,
     previous: u64,
     prefixes: Xxh3,
@@ -160,10 +106,140 @@ struct StreamReader<'r> {
     next_id: u64,
     last_id: u64,
     pages: u64,
+    freed: u64,
     fingerprint: Fingerprint,
+    /// The checksums and the bytes of the run that was read last.
+    sums: Vec<PageChecksum>,
+    bytes: Vec<u8>,
+    is_done: bool,
 }
 
-impl StreamReader<'_> {
+impl<'r> StreamReader<'r> {
+    /// Reads what the stream is about.
+    pub(super) fn begin(r: &'r mut dyn Read, meter: Meter<'r>) -> Result<StreamReader<'r>> {
+        let mut source = Source { from: r, offset: 0 };
+        let mut first = [0; PREAMBLE_BYTES];
+        source.fill(&mut first)?;
+        match major_of(&first) {
+            None => return Err(bad(0, "a vellum export stream", "something else")),
+            Some(major) if major > MAJOR => {
+                let (found, supported) = (major.to_string(), MAJOR.to_string());
+                return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
+            }
+            Some(_) => {}
+        }
+        let mut reader = StreamReader {
+            source,
+            meter,
+            header: StreamHeader::NOTHING,
+            sequence: 0,
+            previous: checksum64(0, &first),
+            prefixes: Xxh3::new(),
+            before: 0,
+            next_id: 0,
+            last_id: 0,
+            pages: 0,
+            freed: 0,
+            fingerprint: Fingerprint::EMPTY,
+            sums: Vec::new(),
+            bytes: Vec::new(),
+            is_done: false,
+        };
+        reader.header = reader.read_header()?;
+        if reader.header.base.is_none() {
+            reader.meter.expect(reader.header.live_pages);
+        }
+        reader.meter.report()?;
+        Ok(reader)
+    }
+
+    pub(super) fn header(&self) -> &StreamHeader {
+        &self.header
+    }
+
+    /// The page at `index` of the run that was read last.
+    pub(super) fn page(&self, index: usize) -> (PageChecksum, &[u8]) {
+        let page_size = self.header.page_size as usize;
+        (self.sums[index], &self.bytes[index * page_size..][..page_size])
+    }
+
+    /// The next item; `None` when the stream has ended as it should.
+    pub(super) fn next(&mut self) -> Result<Option<Item>> {
+        while !self.is_done {
+            let prefix = self.prefix()?;
+            match prefix.kind {
+                PAGES => return self.run(&prefix).map(Some),
+                FREE if self.header.base.is_some() => return self.free(&prefix).map(Some),
+                SYNC => {
+                    let offset = self.source.offset;
+                    let found = self.payload(&prefix, SYNC_BYTES)?;
+                    if found != encode_sync(self.last_id, self.pages, self.fingerprint) {
+                        return Err(bad(offset, "a mark that agrees with the pages before it", "another"));
+                    }
+                }
+                TRAILER => self.trailer(&prefix)?,
+                other if prefix.flags & MUST_UNDERSTAND != 0 => {
+                    let supported = "types 1, 2, 3, 5 and 6, in deltas 4".to_owned();
+                    let found = format!("a record of type {other}");
+                    return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
+                }
+                _ => self.skip(&prefix)?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Calls `put` with all pages to come, up to the end of the stream.
+    pub(super) fn each_page(&mut self, put: &mut Put<'_>) -> Result<()> {
+        while let Some(item) = self.next()? {
+            let Item::Pages(first, count) = item else { continue };
+            for (id, index) in (first.0..).zip(0..count as usize) {
+                let (checksum, bytes) = self.page(index);
+                put(PageId(id), checksum, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was read, and checked, of the stream.
+    pub(super) fn summary(&self) -> StreamSummary {
+        StreamSummary::new(&self.header, self.pages, self.freed, self.source.offset)
+    }
+
+    fn trailer(&mut self, prefix: &Prefix) -> Result<()> {
+        let offset = self.source.offset;
+        let found = self.payload(prefix, TRAILER_BYTES)?;
+        let expected = encode_trailer(self.pages, self.sequence - 1, self.fingerprint, self.before);
+        if found != expected {
+            let expected = format!("the end, after {} pages", self.pages);
+            return Err(bad(offset, expected, "another"));
+        }
+        let header = &self.header;
+        let adds_up = (self.pages, self.fingerprint) == (header.live_pages, header.fingerprint);
+        // Only with the base's pages a delta's would add up.
+        if header.base.is_none() && !adds_up {
+            let expected = format!("{} pages with {}", header.live_pages, header.fingerprint);
+            return Err(bad(offset, expected, format!("{} with {}", self.pages, self.fingerprint)));
+        }
+        self.is_done = true;
+        self.meter.report()?;
+        self.source.end()
+    }
+
+    fn free(&mut self, prefix: &Prefix) -> Result<Item> {
+        let offset = self.source.offset;
+        let payload = self.payload(prefix, FREE_BYTES)?;
+        let (first, count) = decode_free(&payload).unwrap_or_default();
+        let end = first.checked_add(count).filter(|end| *end <= self.header.page_count);
+        let (Some(end), true) = (end, count > 0 && first >= self.next_id) else {
+            let expected = format!("ids from {} on", self.next_id);
+            return Err(bad(offset, expected, format!("{count} from {first} on")));
+        };
+        self.freed += count;
+        (self.next_id, self.last_id) = (end, end - 1);
+        Ok(Item::Free(PageId(first), count))
+    }
+
     fn prefix(&mut self) -> Result<Prefix> {
         let offset = self.source.offset;
         let mut bytes = [0; PREFIX_BYTES];
@@ -205,7 +281,7 @@ impl StreamReader<'_> {
         Err(bad(offset, expected, format!("{found:016x}")))
     }
 
-    fn header(&mut self) -> Result<StreamHeader> {
+    fn read_header(&mut self) -> Result<StreamHeader> {
         let prefix = self.prefix()?;
         let offset = self.source.offset;
         if prefix.kind != HEADER || prefix.len != HEADER_BYTES as u64 {
@@ -215,7 +291,7 @@ impl StreamReader<'_> {
         let mut header = match StreamHeader::decode(&payload) {
             Some(Ok(header)) => header,
             Some(Err(found)) => {
-                let supported = "full streams, not compressed, not encrypted".to_owned();
+                let supported = "full streams and deltas, not compressed, not encrypted".to_owned();
                 return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
             }
             None => return Err(bad(offset, "a whole header", "less")),
@@ -225,7 +301,8 @@ impl StreamReader<'_> {
             && header.version <= Version::MAX
             && header.page_count <= PageId::MAX.0 + 1
             && header.live_pages <= header.page_count
-            && (header.version.0 > 0 || header.page_count == 0);
+            && (header.version.0 > 0 || header.page_count == 0)
+            && header.base.is_none_or(|base| base.version <= header.version);
         if !is_sane {
             return Err(bad(offset, "a header within the limits", format!("{header:?}")));
         }
@@ -240,54 +317,8 @@ impl StreamReader<'_> {
         Ok(header)
     }
 
-    /// Everything after the header, up to and with the trailer.
-    fn body(&mut self, header: &StreamHeader, sink: &mut dyn PageSink, meter: &mut Meter<'_>) -> Result<()> {
-        let mut buffer = Vec::new();
-        loop {
-            let prefix = self.prefix()?;
-            match prefix.kind {
-                PAGES => self.run(&prefix, header, &mut buffer, sink, meter)?,
-                SYNC => {
-                    let offset = self.source.offset;
-                    let found = self.payload(&prefix, SYNC_BYTES)?;
-                    if found != encode_sync(self.last_id, self.pages, self.fingerprint) {
-                        return Err(bad(offset, "a mark that agrees with the pages before it", "another"));
-                    }
-                }
-                TRAILER => {
-                    let offset = self.source.offset;
-                    let found = self.payload(&prefix, TRAILER_BYTES)?;
-                    let expected =
-                        encode_trailer(header.live_pages, self.sequence - 1, header.fingerprint, self.before);
-                    let adds_up = (self.pages, self.fingerprint) == (header.live_pages, header.fingerprint);
-                    if found != expected || !adds_up {
-                        let expected = format!("{} pages with {}", header.live_pages, header.fingerprint);
-                        return Err(bad(
-                            offset,
-                            expected,
-                            format!("{} with {}", self.pages, self.fingerprint),
-                        ));
-                    }
-                    return Ok(());
-                }
-                other if prefix.flags & MUST_UNDERSTAND != 0 => {
-                    let supported = "types 1, 2, 3, 5 and 6".to_owned();
-                    let found = format!("a record of type {other}");
-                    return Err(Error::Unsupported { what: "the stream".to_owned(), found, supported });
-                }
-                _ => self.skip(&prefix)?,
-            }
-        }
-    }
-
-    fn run(
-        &mut self,
-        prefix: &Prefix,
-        header: &StreamHeader,
-        buffer: &mut Vec<u8>,
-        sink: &mut dyn PageSink,
-        meter: &mut Meter<'_>,
-    ) -> Result<()> {
+    fn run(&mut self, prefix: &Prefix) -> Result<Item> {
+        let header = &self.header;
         let offset = self.source.offset;
         let page_size = header.page_size as usize;
         let mut fixed = [0; 16];
@@ -312,11 +343,12 @@ impl StreamReader<'_> {
         list.resize(16 + count as usize * 8, 0);
         self.source.fill(&mut list[16..])?;
         self.check_sum(prefix, &list, offset)?;
-        buffer.resize(count as usize * page_size, 0);
+        self.bytes.resize(count as usize * page_size, 0);
+        self.sums.clear();
         let bodies_at = self.source.offset;
-        self.source.fill(buffer)?;
+        self.source.fill(&mut self.bytes)?;
         for (index, (bytes, sum)) in
-            (0u64..).zip(buffer.chunks_exact(page_size).zip(list[16..].chunks_exact(8)))
+            (0u64..).zip(self.bytes.chunks_exact(page_size).zip(list[16..].chunks_exact(8)))
         {
             let id = PageId(first + index);
             let sum = PageChecksum(u64::from_le_bytes(sum.try_into().unwrap_or_default()));
@@ -330,11 +362,12 @@ impl StreamReader<'_> {
                 ));
             }
             self.fingerprint = self.fingerprint.plus(id, sum.short());
-            sink.page(id, sum, bytes)?;
+            self.sums.push(sum);
         }
         self.pages += u64::from(count);
         (self.next_id, self.last_id) = (end, end - 1);
-        meter.add(u64::from(count), buffer.len() as u64)
+        self.meter.add(u64::from(count), self.bytes.len() as u64)?;
+        Ok(Item::Pages(PageId(first), count))
     }
 
     /// Passes over a record of a type that may be ignored.

@@ -9,8 +9,8 @@ use super::StreamSummary;
 use crate::error::{Error, Result};
 use crate::format::checksum::{PageChecksum, checksum64};
 use crate::format::stream::{
-    HEADER, META, MUST_UNDERSTAND, PAGES, Prefix, SYNC, SYNC_EVERY_BYTES, StreamHeader, TRAILER, encode_meta,
-    encode_sync, encode_trailer, preamble,
+    FREE, HEADER, META, MUST_UNDERSTAND, PAGES, Prefix, SYNC, SYNC_EVERY_BYTES, StreamHeader, TRAILER,
+    encode_free, encode_meta, encode_sync, encode_trailer, preamble,
 };
 use crate::id::{Fingerprint, PageId};
 use crate::log::cached::PageBytes;
@@ -37,6 +37,7 @@ pub(super) struct StreamWriter<'w, 'p> {
     bytes: u64,
     synced_at: u64,
     pages: u64,
+    freed: u64,
     fingerprint: Fingerprint,
 }
 
@@ -54,6 +55,7 @@ impl<'w, 'p> StreamWriter<'w, 'p> {
             bytes: first.len() as u64,
             synced_at: 0,
             pages: 0,
+            freed: 0,
             fingerprint: Fingerprint::EMPTY,
             header,
         };
@@ -76,18 +78,30 @@ impl<'w, 'p> StreamWriter<'w, 'p> {
         self.record(PAGES, &list, pages.iter().map(|(bytes, _)| bytes.clone()).collect())?;
         self.pages += pages.len() as u64;
         meter.add(pages.len() as u64, pages.iter().map(|(bytes, _)| bytes.len() as u64).sum())?;
-        if self.bytes - self.synced_at >= SYNC_EVERY_BYTES {
-            self.synced_at = self.bytes;
-            let last = first.0 + u64::from(count) - 1;
-            self.record(SYNC, &encode_sync(last, self.pages, self.fingerprint), Vec::new())?;
+        self.mark(first.0 + u64::from(count) - 1)
+    }
+
+    /// Writes that so many ids hold nothing.
+    pub(super) fn free(&mut self, first: PageId, count: u64) -> Result<()> {
+        self.record(FREE, &encode_free(first.0, count), Vec::new())?;
+        self.freed += count;
+        self.mark(first.0 + count - 1)
+    }
+
+    /// Writes a mark, if the last one is far back.
+    fn mark(&mut self, last: u64) -> Result<()> {
+        if self.bytes - self.synced_at < SYNC_EVERY_BYTES {
+            return Ok(());
         }
-        Ok(())
+        self.synced_at = self.bytes;
+        self.record(SYNC, &encode_sync(last, self.pages, self.fingerprint), Vec::new())
     }
 
     /// Ends the stream. An export never lies: pages that don't add up to the snapshot's fingerprint are an error.
     pub(super) fn finish(mut self) -> Result<StreamSummary> {
         let header = &self.header;
-        if (self.fingerprint, self.pages) != (header.fingerprint, header.live_pages) {
+        let adds_up = (self.fingerprint, self.pages) == (header.fingerprint, header.live_pages);
+        if header.base.is_none() && !adds_up {
             return Err(Error::BadStream {
                 offset: self.bytes,
                 expected: format!("{} pages with fingerprint {}", header.live_pages, header.fingerprint),
@@ -104,15 +118,7 @@ impl<'w, 'p> StreamWriter<'w, 'p> {
                 Err(error) => return Err(stream_error("write to", error)),
             }
         }
-        Ok(StreamSummary {
-            store_id: self.header.store_id,
-            version: self.header.version,
-            fingerprint: self.fingerprint,
-            page_size: self.header.page_size,
-            page_count: self.header.page_count,
-            pages: self.pages,
-            bytes: self.bytes,
-        })
+        Ok(StreamSummary::new(&self.header, self.pages, self.freed, self.bytes))
     }
 
     /// Adds a record whose payload is `list` and then `bodies`; the checksum in its prefix covers `list`.

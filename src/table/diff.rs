@@ -75,19 +75,23 @@ impl<'a> Children<'a> {
     }
 }
 
-/// Calls `visit(id, old, new)` for every page whose entry differs between two versions, in ascending order.
+/// Called with a page, what stands there in the older version and what in the newer; whether to go on.
+type VisitDifference<'v> = dyn FnMut(PageId, Entry, Entry) -> Result<bool> + 'v;
+
+/// Calls `visit` for every page from `from` on whose entry differs between two versions, in ascending order.
 pub(crate) fn for_each_difference(
     slab: &Slab,
     old: &Root,
     new: &Root,
-    visit: &mut dyn FnMut(PageId, Entry, Entry) -> Result<()>,
+    from: PageId,
+    visit: &mut VisitDifference<'_>,
 ) -> Result<()> {
     let height = old.height.max(new.height);
     if height == 0 {
         return Ok(());
     }
     let (walk, level) = (slab.walk(), height - 1);
-    differences(&walk, Side::of(old, level), Side::of(new, level), level, 0, visit)
+    differences(&walk, Side::of(old, level), Side::of(new, level), level, 0, from, visit).map(drop)
 }
 
 fn differences(
@@ -96,26 +100,30 @@ fn differences(
     new: Side<'_>,
     level: u32,
     first: u64,
-    visit: &mut dyn FnMut(PageId, Entry, Entry) -> Result<()>,
-) -> Result<()> {
-    if old.same(new, walk) {
-        return Ok(());
+    from: PageId,
+    visit: &mut VisitDifference<'_>,
+) -> Result<bool> {
+    if old.same(new, walk) || first.saturating_add(capacity(level + 1)) <= from.0 {
+        return Ok(true);
     }
     if level == 0 {
         let (old, new) = (old.entries(walk)?, new.entries(walk)?);
         for (id, (old, new)) in (first..).zip(old.into_iter().zip(new)) {
-            if old != new {
-                visit(PageId(id), old, new)?;
+            if old != new && id >= from.0 && !visit(PageId(id), old, new)? {
+                return Ok(false);
             }
         }
-        return Ok(());
+        return Ok(true);
     }
     let (old, new) = (old.children(walk, level)?, new.children(walk, level)?);
     for index in 0..FANOUT {
         let child = first + (index as u64) * capacity(level);
-        differences(walk, old.side(level, index), new.side(level, index), level - 1, child, visit)?;
+        if !differences(walk, old.side(level, index), new.side(level, index), level - 1, child, from, visit)?
+        {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Calls `visit` with what `root` reaches and `next` (a later version) doesn't, and that was born after `previous`:

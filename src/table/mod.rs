@@ -8,6 +8,7 @@
 //! - `lookup`: from a page id to its entry, and the walk over all pages in order;
 //! - `edit`: the path copy that makes the next version;
 //! - `diff`: the walk of two roots, for what differs and for what only one of them sees;
+//! - `since`: what was written since a version that is gone;
 //! - `places`: where everything that a version reaches lies on disk.
 
 pub(crate) mod diff;
@@ -17,6 +18,7 @@ pub(crate) mod lookup;
 pub(crate) mod node;
 pub(crate) mod places;
 pub(crate) mod root;
+pub(crate) mod since;
 pub(crate) mod slab;
 pub(crate) mod walk;
 

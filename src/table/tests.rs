@@ -217,9 +217,10 @@ fn a_difference_is_what_brute_force_finds() {
                 if place(old) != place(new) {
                     found.push((id.0, place(old), place(new)));
                 }
-                Ok(())
+                Ok(true)
             };
-            for_each_difference(&slab, &old.root, &new.root, &mut collect).expect("all nodes are in memory");
+            for_each_difference(&slab, &old.root, &new.root, PageId(0), &mut collect)
+                .expect("all nodes are in memory");
             let ids: BTreeSet<u64> = old.entries.keys().chain(new.entries.keys()).copied().collect();
             let place = |made: &Made, id: u64| made.entries.get(&id).map(|(location, _)| *location);
             let expected: Vec<_> = ids
