@@ -1,7 +1,7 @@
 //! Goal: nothing acknowledged is ever lost, nothing is ever half applied, whatever the disk does and whenever power fails.
 //!
-//! Method: a seeded workload (synced and buffered commits, named snapshots created, renamed and dropped, frees, truncations, meta, batches larger than a segment, syncs,
-//! checkpoints, clean and unclean closes) runs on the simulated disk, once to count its I/O calls, and then again
+//! Method: a seeded workload (synced and buffered commits, named snapshots created, renamed and dropped, frees, truncations, meta, batches larger than a segment, rollbacks,
+//! deltas applied, syncs, checkpoints, clean and unclean closes) runs on the simulated disk, once to count its I/O calls, and then again
 //! with a power cut, a crash or a fault at each of them. After each cut the store is opened, itself with cuts at each
 //! call of the recovery, and compared with the model's history: it must stand at a version that was published, at
 //! least at the newest one acknowledged as durable, with exactly that version's pages and that version's named
@@ -192,12 +192,76 @@ fn change_names(store: &Store, random: &mut Random, history: &mut History) -> ve
     }
 }
 
+/// Goes back to a named snapshot, drawn at random.
+fn roll_back(store: &Store, random: &mut Random, history: &mut History) -> vellum::Result<()> {
+    let (tip, state) = history.tip();
+    let (tip, state) = (tip, state.clone());
+    let pick = random.below(state.names.len() as u64) as usize;
+    let Some((name, kept)) = state.names.iter().nth(pick) else { return Ok(()) };
+    let old = history.states[kept].clone();
+    // The state before gets a name; if the disk is full after that, the name is taken away, and all is tried once more.
+    let named = |tip: u64| {
+        let mut named = state.clone();
+        named.names.insert(format!("before-rollback-{tip}"), tip + 1);
+        named
+    };
+    let back = |tip: u64| State { names: named(tip).names, ..old.clone() };
+    let done = store.open_snapshot(name).and_then(|target| store.rollback_to(&target));
+    let reached = (store.version().0 - tip) as usize;
+    let mut states = vec![named(tip), state.clone(), named(tip + 2), state.clone()];
+    if done.is_ok() && reached > 0 {
+        states[reached - 1] = back(tip + reached as u64 - 2);
+    }
+    let in_doubt = [named(tip), back(tip), named(tip + 2), back(tip + 2)].into_iter().nth(reached);
+    for (version, state) in (tip + 1..).zip(states.drain(..reached)) {
+        history.states.insert(version, state);
+        history.durable = version;
+    }
+    match done {
+        Ok(_) | Err(Error::Full { .. }) => Ok(()),
+        Err(error) => {
+            history.in_doubt = in_doubt;
+            Err(error)
+        }
+    }
+}
+
+/// Applies a delta from the current state, made by another store.
+fn apply(store: &Store, random: &mut Random, history: &mut History) -> vellum::Result<()> {
+    let (tip, state) = history.tip();
+    let (mut full, mut delta) = (Vec::new(), Vec::new());
+    store.snapshot().export(&mut full)?;
+    let other = Store::in_memory(options()).expect("memory has no faults");
+    let mut elsewhere =
+        History { states: BTreeMap::from([(tip, state.clone())]), durable: tip, in_doubt: None };
+    if tip > 0 {
+        other.apply(&mut &full[..]).expect("memory has no faults");
+    }
+    let base = other.snapshot();
+    commit(&other, random, &mut elsewhere).expect("memory has no faults");
+    other.snapshot().export_since(&base, &mut delta).expect("memory has no faults");
+    let next = elsewhere.tip().1.clone();
+    match store.apply(&mut &delta[..]) {
+        Ok(version) => {
+            assert_eq!(version.0, tip + 1);
+            history.states.insert(version.0, next);
+            history.durable = version.0;
+            Ok(())
+        }
+        Err(Error::Full { .. }) => Ok(()),
+        Err(error) => {
+            history.in_doubt = Some(next);
+            Err(error)
+        }
+    }
+}
+
 /// Runs the workload until it ends or an error ends it.
 fn run(disk: &SimDisk, seed: u64, steps: u64, history: &mut History) -> vellum::Result<()> {
     let mut random = Random(seed);
     let mut store = open(disk)?;
     for _ in 0..steps {
-        match random.below(24) {
+        match random.below(26) {
             0 => {
                 store.sync()?;
                 history.durable = history.tip().0;
@@ -230,6 +294,8 @@ fn run(disk: &SimDisk, seed: u64, steps: u64, history: &mut History) -> vellum::
                 check(&snapshot_state(&snapshot)?, &history.states[&version], "a held snapshot");
             }
             4..7 => change_names(&store, &mut random, history)?,
+            7 => roll_back(&store, &mut random, history)?,
+            8 => apply(&store, &mut random, history)?,
             _ => {
                 commit(&store, &mut random, history)?;
             }

@@ -17,8 +17,8 @@ use crate::log::layout::Shape;
 use crate::sync::atomic::Ordering;
 use crate::version::held::HeldRoot;
 
-/// Bytes of pages that are gathered before they are appended.
-const CHUNK_BYTES: usize = 2 << 20;
+/// Most bytes of pages that are gathered before they are appended; a segment's bytes, if that is less.
+const CHUNK_BYTES: u64 = 2 << 20;
 
 /// What the version is to be, beside its pages.
 pub(crate) struct Whole {
@@ -136,7 +136,8 @@ impl<'a> Loader<'a> {
     fn put(&mut self, id: PageId, checksum: PageChecksum, bytes: &[u8]) -> Result<()> {
         self.pages.push((id, checksum));
         self.bytes.extend_from_slice(bytes);
-        if self.bytes.len() < CHUNK_BYTES {
+        let chunk = CHUNK_BYTES.min(self.core.segments.geometry().segment_bytes());
+        if (self.bytes.len() as u64) < chunk {
             return Ok(());
         }
         let plan = self.place(&[]);
