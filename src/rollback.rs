@@ -131,8 +131,6 @@ impl Store {
             Ok(true)
         })?;
         let pages_written = written.len() as u64;
-        let pages_freed =
-            tip.live_pages + pages_written - target.live_pages.min(tip.live_pages + pages_written);
         let whole = Whole {
             version: tip.version.next(),
             created_at_ms: core.now_ms(tip),

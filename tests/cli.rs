@@ -68,6 +68,14 @@ impl Bench {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Runs what must fail; gives the error object.
+    fn refused(&self, args: &[&str], code: i32, kind: &str) -> Value {
+        let done = self.run(&[args, &["--json"]].concat());
+        let error = serde_json::from_str::<Value>(&done.stderr).unwrap()["error"].clone();
+        assert_eq!((done.code, error["kind"].as_str()), (code, Some(kind)), "{args:?}: {}", done.stderr);
+        error
+    }
+
     /// Runs what must fail, as text and as JSON, without any trace in the directory; gives the error object.
     fn fails(&self, args: &[&str], code: i32, kind: &str) -> Value {
         let before = tree(self.0.path());
@@ -169,7 +177,7 @@ fn info_ls_and_stat_tell_what_is_there() {
     assert!(created_at.starts_with("20") && created_at.ends_with('Z') && created_at.len() == 24);
     let table = bench.ok(&["ls", "s"]);
     assert_eq!(table.lines().count(), 2);
-    assert!(table.starts_with("VERSION  CREATED AT") && table.contains(created_at));
+    assert!(table.starts_with("NAME  VERSION  CREATED AT") && table.contains(created_at));
 
     let stat = bench.json(&["stat", "s"]);
     assert_eq!((&stat["segment_bytes"], &stat["live_pages"]), (&65536.into(), &20.into()));
@@ -492,7 +500,10 @@ fn help_teaches() {
     for part in ["Exit codes:", "6  the disk is full", "locks the store", "Example:"] {
         assert!(help.contains(part), "{part}");
     }
-    for command in ["init", "info", "load", "ls", "log", "cat", "export", "import", "verify", "stat"] {
+    let commands =
+        ["init", "info", "load", "ls", "log", "cat", "export", "import", "apply", "fold", "verify", "stat"];
+    let groups = ["snapshot", "hold", "bookmark", "compact"];
+    for command in commands.into_iter().chain(groups) {
         let help = bench.ok(&[command, "--help"]);
         assert!(help.contains("Example:\n  vellum "), "{command}");
         assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
@@ -516,4 +527,89 @@ fn compact_gives_space_back_and_loses_nothing() {
     bench.ok(&["export", "s", "--raw", "out"]);
     assert!(fs::read(bench.path("out")).unwrap() == again[..300 * 512], "the pages are what they were");
     assert!(bench.ok(&["compact", "s"]).contains("segments packed"));
+}
+
+#[test]
+fn versions_are_kept_compared_and_gone_back_to() {
+    let (bench, bytes) = Bench::loaded(20);
+    let made = bench.json(&["snapshot", "create", "s", "monday", "--label", "by=hand", "--expires", "7d"]);
+    assert_eq!((made["name"].as_str(), made["labels"].as_str()), (Some("monday"), Some("by=hand")));
+    let mut changed = bytes.clone();
+    changed[3 * PAGE..5 * PAGE].fill(0xEE);
+    bench.write("g", &changed[..18 * PAGE]);
+    bench.ok(&["load", "s", "g"]);
+    let diff = bench.json(&["snapshot", "diff", "s", "monday"]);
+    assert_eq!((diff["pages_written"].as_u64(), diff["pages_freed"].as_u64()), (Some(2), Some(2)));
+    assert_eq!(diff["changes"][0]["first_page"], 3);
+    let space = bench.json(&["snapshot", "space", "s"]);
+    assert!(space["snapshots"][0]["unique_bytes"].as_u64().unwrap() >= 4 * PAGE as u64, "{space}");
+    bench.ok(&["export", "s", "old", "--raw", "--snapshot", "monday"]);
+    assert_eq!(fs::read(bench.path("old")).unwrap(), bytes);
+    let back = bench.json(&["snapshot", "rollback", "s", "monday"]);
+    assert_eq!((back["pages_written"].as_u64(), back["pages_freed"].as_u64()), (Some(4), Some(0)));
+    bench.ok(&["export", "s", "now", "--raw"]);
+    assert_eq!(fs::read(bench.path("now")).unwrap(), bytes);
+    let kept = back["kept_as"].as_str().unwrap();
+    bench.ok(&["export", "s", "head", "--raw", "--snapshot", kept]);
+    assert_eq!(fs::read(bench.path("head")).unwrap(), &changed[..18 * PAGE]);
+
+    bench.ok(&["hold", "add", "s", "monday", "auditor"]);
+    assert_eq!(
+        bench.refused(&["snapshot", "rm", "s", "monday"], 1, "snapshot_held")["holders"][0],
+        "auditor"
+    );
+    let dry = bench.json(&["snapshot", "rm", "s", kept, "--dry-run"]);
+    assert_eq!(dry["bytes_freed"], bench.json(&["snapshot", "rm", "s", kept])["bytes_freed"]);
+    bench.ok(&["snapshot", "rm", "s", "monday", "--when-released"]);
+    bench.ok(&["hold", "rm", "s", "monday", "auditor"]);
+    assert_eq!(bench.json(&["snapshot", "ls", "s"])["snapshots"].as_array().unwrap().len(), 0);
+    bench.ok(&["snapshot", "create", "s", "a"]);
+    bench.ok(&["snapshot", "rename", "s", "a", "b"]);
+    assert!(bench.ok(&["ls", "s"]).contains("b "));
+    assert_eq!(bench.run(&["snapshot", "rollback", "s", "a"]).code, 5);
+    assert_eq!(bench.run(&["snapshot", "create", "s", "c", "--expires", "soon"]).code, 2);
+    assert_eq!(bench.run(&["snapshot", "create", "s", " c"]).code, 2);
+}
+
+#[test]
+fn deltas_are_exported_applied_folded_and_checked() {
+    let (bench, mut bytes) = Bench::loaded(200);
+    bench.ok(&["snapshot", "create", "s", "v1"]);
+    bench.ok(&["bookmark", "create", "s", "sent", "--snapshot", "v1"]);
+    bench.ok(&["export", "s", "v1.full", "--snapshot", "v1"]);
+    for (round, name) in ["v2", "v3"].into_iter().enumerate() {
+        bytes[(10 + 50 * round) * PAGE..(12 + 50 * round) * PAGE].fill(7 + round as u8);
+        bench.write("g", &bytes);
+        bench.ok(&["load", "s", "g"]);
+        bench.ok(&["snapshot", "create", "s", name]);
+    }
+    let delta = bench.json(&["export", "s", "v2.delta", "--snapshot", "v2", "--since", "sent"]);
+    assert_eq!((delta["pages"].as_u64(), delta["freed"].as_u64()), (Some(2), Some(0)));
+    bench.ok(&["bookmark", "rm", "s", "sent"]);
+    bench.ok(&["export", "s", "v3.delta", "--snapshot", "v3", "--since", "v2"]);
+    assert!(fs::metadata(bench.path("v3.delta")).unwrap().len() < 4000);
+    let chain = bench.json(&["verify", "v1.full", "v2.delta", "v3.delta"]);
+    assert_eq!(chain["links"].as_array().unwrap().len(), 3);
+    bench.refused(&["verify", "v1.full", "v3.delta"], 1, "wrong_base");
+
+    bench.ok(&["import", "copy", "v1.full"]);
+    bench.refused(&["apply", "copy", "v3.delta"], 1, "wrong_base");
+    bench.ok(&["apply", "copy", "v2.delta"]);
+    bench.ok(&["apply", "copy", "v3.delta"]);
+    bench.ok(&["export", "copy", "copied", "--raw"]);
+    assert_eq!(fs::read(bench.path("copied")).unwrap(), bytes);
+    bench.ok(&["verify", "copy"]);
+
+    bench.ok(&["fold", "--out", "v3.full", "v1.full", "v2.delta", "v3.delta"]);
+    bench.ok(&["export", "s", "direct", "--snapshot", "v3"]);
+    assert_eq!(fs::read(bench.path("v3.full")).unwrap(), fs::read(bench.path("direct")).unwrap());
+    assert_eq!(bench.run(&["fold", "--out", "v3.full", "v1.full"]).code, 1, "it is there already");
+    let mut damaged = fs::read(bench.path("v2.delta")).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    bench.write("bad.delta", &damaged);
+    assert_eq!(bench.run(&["verify", "bad.delta"]).code, 3);
+    assert_eq!(bench.run(&["fold", "--out", "bad", "v1.full", "bad.delta"]).code, 3);
+    assert!(!bench.path("bad").exists() && !bench.path("bad.part").exists());
+    assert_eq!(bench.run(&["export", "s", "x", "--since", "nothing"]).code, 5);
 }

@@ -1,6 +1,7 @@
 //! The command line, and all the help there is. What stands here is what the user reads, so it teaches.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -75,9 +76,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  vellum load shop shop.sqlite\n  vellum export shop - --raw | cmp - shop.sqlite"
     )]
     Load(Load),
-    /// List the versions that a store keeps
+    /// List the versions that a store keeps: the current one and the named ones
     ///
-    /// That is the current version alone, as long as versions can't be kept by name. Locks the store while it runs.
+    /// Locks the store while it runs.
     #[command(verbatim_doc_comment, visible_alias = "log", after_help = "Example:\n  vellum ls shop")]
     Ls(Dir),
     /// Print the bytes of a page
@@ -88,11 +89,11 @@ pub(crate) enum Command {
     /// Locks the store while it runs.
     #[command(verbatim_doc_comment, after_help = "Example:\n  vellum cat shop 0 --hex | head -n 2")]
     Cat(Cat),
-    /// Write the current version to a file or a pipe
+    /// Write a version to a file or a pipe, whole or as what changed since another
     ///
     /// The export is a stream that describes and checks itself; `vellum import` makes a store of it, `vellum verify`
-    /// checks it. With --raw it is the pages one after the other and nothing else: what was loaded from a SQLite
-    /// database is one again.
+    /// checks it. With --since it is a delta, which `vellum apply` and `vellum fold` take. With --raw it is the pages one
+    /// after the other and nothing else: what was loaded from a SQLite database is one again.
     ///
     /// A file is written as FILE.part beside it, synced, and renamed to FILE when it is whole, so that FILE is never
     /// half an export. A failure removes FILE.part; a kill (Ctrl-C) may leave it, and the next export to FILE overwrites
@@ -101,7 +102,8 @@ pub(crate) enum Command {
     /// Locks the store while it runs.
     #[command(
         verbatim_doc_comment,
-        after_help = "Example:\n  vellum export shop shop.vellum\n  vellum export shop - | ssh host vellum import shop"
+        after_help = "Example:\n  vellum export shop shop.vellum\n  vellum export shop - | ssh host vellum import shop\n  \
+                      vellum export shop tuesday.delta --snapshot tuesday --since monday"
     )]
     Export(Export),
     /// Make a new store from an exported stream
@@ -114,14 +116,46 @@ pub(crate) enum Command {
         after_help = "Example:\n  vellum import copy shop.vellum\n  vellum export shop | vellum import copy"
     )]
     Import(Import),
-    /// Check every byte of a store, or of an exported stream
+    /// Apply a delta to a store that stands where the delta begins
+    ///
+    /// What counts is the fingerprint: an import of the version that the delta was made since, or a store that took all the
+    /// deltas before. The whole stream is checked before anything changes, and the change is one atomic commit. An empty
+    /// store takes a full stream too.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum apply copy tuesday.delta")]
+    Apply(Apply),
+    /// Make one stream of several that follow one another
+    ///
+    /// Deltas become one delta; a full stream and the deltas after it become a full stream, the same as an export of the last
+    /// version. Needs no store, and little memory. The streams are checked on the way.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum fold --out tuesday.vellum monday.vellum tuesday.delta"
+    )]
+    Fold(Fold),
+    /// Check every byte of a store, of an exported stream, or of a chain of streams
     ///
     /// A directory is opened as a store, and each page, each node of the page table and all totals of the current version
-    /// are checked; a file, or `-` for standard input, is checked as a stream. Damage is exit code 3.
+    /// are checked; a file, or `-` for standard input, is checked as a stream. Of several files each must also begin where
+    /// the one before it ends. Damage is exit code 3.
     ///
     /// Locks a store while it runs.
-    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum verify shop || echo restore it")]
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum verify shop || echo restore it\n  vellum verify monday.vellum tuesday.delta"
+    )]
     Verify(Verify),
+    /// Keep versions by name: create, list, drop, compare, go back
+    #[command(
+        subcommand,
+        after_help = "Example:\n  vellum snapshot create shop monday --label by=hand --expires 30d"
+    )]
+    Snapshot(SnapshotCommand),
+    /// Keep a named snapshot from being dropped, or let it go
+    #[command(subcommand, after_help = "Example:\n  vellum hold add shop monday audit --expires 1d")]
+    Hold(HoldCommand),
+    /// Remember versions without keeping their pages, as the base of deltas to come
+    #[command(subcommand, after_help = "Example:\n  vellum bookmark create shop sent --snapshot monday")]
+    Bookmark(BookmarkCommand),
     /// Give back disk space that nobody needs
     ///
     /// Segment files that are a fifth empty or more are rewritten without what no version sees, dead ones are removed. A
@@ -189,6 +223,12 @@ pub(crate) struct Export {
     /// Write the pages and nothing else; those that hold nothing as zeros.
     #[arg(long)]
     pub(crate) raw: bool,
+    /// The named snapshot to write, instead of the current version.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) snapshot: Option<String>,
+    /// Write only what changed since this named snapshot or bookmark.
+    #[arg(long, value_name = "NAME", conflicts_with = "raw")]
+    pub(crate) since: Option<String>,
     /// Replace FILE if it is there.
     #[arg(long)]
     pub(crate) force: bool,
@@ -206,8 +246,163 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    /// The delta, or `-` for standard input, which is the default unless that is a terminal.
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fold {
+    /// The streams, in their order.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The file to write, or `-` for standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// A store's directory, an exported stream, or `-` for a stream on standard input.
-    #[arg(value_name = "DIR|FILE")]
-    pub(crate) path: PathBuf,
+    /// A store's directory, or exported streams in their order; `-` for a stream on standard input.
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Give the current contents a name, under which they are kept
+    Create {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The name.
+        name: String,
+        /// A label; can be given several times.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+        label: Vec<(String, String)>,
+        /// After this time retention may drop it: 90s, 15m, 12h, 7d, 2w.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// List the named snapshots
+    Ls(Dir),
+    /// Tell what each named snapshot costs
+    ///
+    /// Unique bytes are what dropping that one alone would give back; with several gone, more may come back than the sum.
+    #[command(verbatim_doc_comment)]
+    Space(Dir),
+    /// Drop named snapshots
+    Rm {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The names.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Drop those that are held as soon as they aren't.
+        #[arg(long)]
+        when_released: bool,
+        /// Drop nothing, and tell what would come back.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give a named snapshot another name
+    Rename {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The name it has.
+        from: String,
+        /// The name it gets.
+        to: String,
+    },
+    /// List the pages that differ between two versions
+    Diff {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The named snapshot to compare with.
+        from: String,
+        /// The named snapshot to compare, instead of the current version.
+        to: Option<String>,
+    },
+    /// Make the contents of a named snapshot the current ones again
+    ///
+    /// What was there before is kept as the snapshot before-rollback-VERSION, which expires after a week.
+    #[command(verbatim_doc_comment)]
+    Rollback {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The named snapshot.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HoldCommand {
+    /// Keep a named snapshot from being dropped
+    Add {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The named snapshot.
+        name: String,
+        /// Who holds it.
+        owner: String,
+        /// The hold ends by itself after this time: 90s, 15m, 12h, 7d, 2w.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// End a hold
+    Rm {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The named snapshot.
+        name: String,
+        /// Who holds it.
+        owner: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BookmarkCommand {
+    /// Remember a version
+    Create {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The bookmark's name.
+        name: String,
+        /// The named snapshot to remember, instead of the current version.
+        #[arg(long, value_name = "NAME")]
+        snapshot: Option<String>,
+    },
+    /// List the bookmarks
+    Ls(Dir),
+    /// Forget a bookmark
+    Rm {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The bookmark's name.
+        name: String,
+    },
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: a number and s, m, h, d or w, such as 12h");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }

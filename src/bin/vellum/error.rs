@@ -119,9 +119,11 @@ fn code_of(error: &Error) -> u8 {
         | Error::NotAStore { .. }
         | Error::NotADirectory { .. }
         | Error::PageOutOfRange { .. }
-        | Error::PageNotAllocated { .. } => NOT_FOUND,
+        | Error::PageNotAllocated { .. }
+        | Error::SnapshotNotFound { .. }
+        | Error::HoldNotFound { .. } => NOT_FOUND,
         Error::Full { .. } => FULL,
-        Error::InvalidOption { .. } => USAGE,
+        Error::InvalidOption { .. } | Error::InvalidName { .. } => USAGE,
         Error::Io { source, .. } | Error::Stream { source, .. } => code_of_io(source),
         Error::Poisoned { source } => code_of(source),
         _ => OTHER,
@@ -173,6 +175,16 @@ fn describe(error: &Error) -> (&'static str, Value) {
         }
         Error::PageNotAllocated { page } => ("page_not_allocated", json!({ "page": page.get() })),
         Error::TooManyPages { asked, limit } => ("too_many_pages", json!({ "asked": asked, "limit": limit })),
+        Error::SnapshotNotFound { name } => ("snapshot_not_found", json!({ "name": name })),
+        Error::SnapshotExists { name } => ("snapshot_exists", json!({ "name": name })),
+        Error::SnapshotHeld { name, holders } => {
+            ("snapshot_held", json!({ "name": name, "holders": holders }))
+        }
+        Error::HoldNotFound { name, owner } => ("hold_not_found", json!({ "name": name, "owner": owner })),
+        Error::InvalidName { what, value, .. } => ("invalid_name", json!({ "what": what, "value": value })),
+        Error::WrongBase { expected, found } => {
+            ("wrong_base", json!({ "expected": expected.to_string(), "found": found.to_string() }))
+        }
         Error::Cancelled => ("cancelled", json!({})),
         _ => ("other", json!({})),
     }

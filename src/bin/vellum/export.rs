@@ -1,18 +1,19 @@
-//! `export`, `import`, `verify`: stores and streams of bytes.
+//! `export`, `import`, `apply`, `fold`, `verify`: stores and streams of bytes.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use vellum::{Error, Options, Snapshot, Store, verify_stream};
+use vellum::{Error, Options, Snapshot, Store, StreamSummary, verify_chain, verify_stream};
 
-use crate::args::{Export, Import, Show, Verify};
+use crate::args::{Apply, Export, Fold, Import, Show, Verify};
 use crate::error::Failure;
-use crate::output::{Report, stdout};
+use crate::output::{Field, Report, stdout};
 use crate::part::{Part, check_target};
 use crate::place::open_to_read;
 use crate::progress::Bar;
+use crate::snapshot::version_of;
 
 const BUFFER: usize = 1 << 20;
 
@@ -23,13 +24,14 @@ pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
     };
     check_target(file, args.force)?;
     let store = open_to_read(&args.dir)?;
+    let snapshot = version_of(&store, args.snapshot.as_deref())?;
     let (part, to) = Part::create(file, args.force)?;
     let mut to = BufWriter::with_capacity(BUFFER, to);
-    let report = write(&store.snapshot(), &mut to, args.raw, show)
+    let report = write(&store, &snapshot, &mut to, args, show)
         .map_err(|error| Failure::of_stream(error, part.path()))?;
     let to = to.into_inner().map_err(|error| Failure::file("write to", part.path(), error.into_error()))?;
     part.finish(to)?;
-    drop(store);
+    drop((snapshot, store));
     report.text("file", &file.display()).print(show)
 }
 
@@ -46,7 +48,8 @@ fn export_to_stdout(args: &Export, is_asked: bool, show: Show) -> Result<(), Fai
     }
     let store = open_to_read(&args.dir)?;
     let mut to = BufWriter::with_capacity(BUFFER, stdout()?);
-    let written = write(&store.snapshot(), &mut to, args.raw, show);
+    let snapshot = version_of(&store, args.snapshot.as_deref())?;
+    let written = write(&store, &snapshot, &mut to, args, show);
     // What a broken pipe didn't take must not be tried again on dropping.
     let _ = to.into_parts();
     match written {
@@ -56,33 +59,115 @@ fn export_to_stdout(args: &Export, is_asked: bool, show: Show) -> Result<(), Fai
     }
 }
 
-fn write(snapshot: &Snapshot, to: &mut dyn Write, is_raw: bool, show: Show) -> Result<Report, Error> {
+fn write(
+    store: &Store,
+    snapshot: &Snapshot,
+    to: &mut dyn Write,
+    args: &Export,
+    show: Show,
+) -> Result<Report, Error> {
     let mut bar = Bar::new(show);
-    let report = Report::new().text("format", if is_raw { "raw" } else { "stream" });
-    if is_raw {
+    if args.raw {
         let summary = snapshot.export_raw(to, &mut bar)?;
-        return Ok(report
+        return Ok(Report::new()
+            .text("format", "raw")
             .count("version", summary.version.get())
             .text("fingerprint", &snapshot.fingerprint())
             .count("page_count", summary.page_count)
             .count("pages", snapshot.live_pages())
             .bytes("bytes", summary.bytes));
     }
-    let summary = snapshot.export_with(to, &mut bar)?;
-    Ok(report
+    let summary = match args.since.as_deref() {
+        None => snapshot.export_with(to, &mut bar)?,
+        Some(since) => match store.open_snapshot(since) {
+            Ok(base) => snapshot.export_since_with(&base, to, &mut bar)?,
+            Err(Error::SnapshotNotFound { .. }) => {
+                snapshot.export_since_with(&store.bookmark(since)?, to, &mut bar)?
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    Ok(about(Report::new().text("format", "stream"), &summary))
+}
+
+/// What a stream holds.
+fn about(report: Report, summary: &StreamSummary) -> Report {
+    let report = report
         .count("version", summary.version.get())
         .text("fingerprint", &summary.fingerprint)
         .count("page_count", summary.page_count)
         .count("pages", summary.pages)
-        .bytes("bytes", summary.bytes))
+        .bytes("bytes", summary.bytes);
+    match summary.base {
+        Some(base) => report
+            .count("since_version", base.version.get())
+            .text("since_fingerprint", &base.fingerprint)
+            .count("freed", summary.freed),
+        None => report,
+    }
 }
 
-pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
-    let path = args.file.as_deref().unwrap_or(Path::new("-"));
-    if args.file.is_none() && io::stdin().is_terminal() {
+pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {
+    let path = stream_path(args.file.as_deref())?;
+    let store = open_to_read(&args.dir)?;
+    let mut from = source(path)?;
+    let version =
+        store.apply_with(&mut *from, &mut Bar::new(show)).map_err(|error| Failure::of_stream(error, path))?;
+    let snapshot = store.snapshot();
+    let report = Report::new()
+        .count("version", version.get())
+        .text("fingerprint", &snapshot.fingerprint())
+        .count("page_count", snapshot.page_count())
+        .count("pages", snapshot.live_pages());
+    drop(snapshot);
+    store.close()?;
+    report.print(show)
+}
+
+pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
+    let mut sources: Vec<Box<dyn Read>> =
+        args.files.iter().map(|file| source(file)).collect::<Result<_, _>>()?;
+    let mut streams: Vec<&mut dyn Read> =
+        sources.iter_mut().map(|source| &mut **source as &mut dyn Read).collect();
+    let mut bar = Bar::new(show);
+    if args.out == Path::new("-") {
+        if show.json {
+            let reason = "with --json give a file: standard output can't carry the stream and the JSON";
+            return Err(Failure::Usage(reason.to_owned()));
+        }
+        let mut to = BufWriter::with_capacity(BUFFER, stdout()?);
+        let folded = vellum::fold(&mut streams, &mut to, &mut bar);
+        // What a broken pipe didn't take must not be tried again on dropping.
+        let _ = to.into_parts();
+        return match folded {
+            Ok(_) => Ok(()),
+            Err(Error::Stream { operation: "write to", source }) => Err(Failure::Stdout(source)),
+            Err(error) => Err(error.into()),
+        };
+    }
+    check_target(&args.out, args.force)?;
+    let (part, to) = Part::create(&args.out, args.force)?;
+    let mut to = BufWriter::with_capacity(BUFFER, to);
+    let summary = vellum::fold(&mut streams, &mut to, &mut bar).map_err(|error| match error {
+        Error::Stream { operation: "write to", .. } => Failure::of_stream(error, part.path()),
+        error => error.into(),
+    })?;
+    let to = to.into_inner().map_err(|error| Failure::file("write to", part.path(), error.into_error()))?;
+    part.finish(to)?;
+    about(Report::new().text("format", "stream"), &summary).text("file", &args.out.display()).print(show)
+}
+
+/// The stream's file, or standard input if none was given and that is no terminal.
+fn stream_path(file: Option<&Path>) -> Result<&Path, Failure> {
+    if file.is_none() && io::stdin().is_terminal() {
         let reason = "standard input is a terminal: give a FILE, or pipe an export into this";
         return Err(Failure::Usage(reason.to_owned()));
     }
+    Ok(file.unwrap_or(Path::new("-")))
+}
+
+pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
+    let path = stream_path(args.file.as_deref())?;
     let mut options = Options::new().background(false);
     if let Some(bytes) = args.segment_size {
         options = options.segment_size(bytes);
@@ -103,30 +188,47 @@ pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
 }
 
 pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
-    if args.path.is_dir() {
-        let store = open_to_read(&args.path)?;
-        let report = store.snapshot().verify(&mut Bar::new(show))?;
-        drop(store);
-        return Report::new()
-            .text("kind", "store")
-            .count("version", report.version.get())
-            .text("fingerprint", &report.fingerprint)
-            .count("pages", report.pages)
-            .bytes("bytes", report.bytes)
-            .print(show);
+    match args.paths.as_slice() {
+        [path] if path.is_dir() => verify_store(path, show),
+        [path] => {
+            let mut from = source(path)?;
+            let summary = verify_stream(&mut *from, &mut Bar::new(show))
+                .map_err(|error| Failure::of_stream(error, path))?;
+            about(Report::new().text("kind", "stream"), &summary)
+                .text("store_id", &summary.store_id)
+                .bytes("page_size", summary.page_size.into())
+                .print(show)
+        }
+        paths => {
+            let mut sources: Vec<Box<dyn Read>> =
+                paths.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
+            let mut streams: Vec<&mut dyn Read> =
+                sources.iter_mut().map(|source| &mut **source as &mut dyn Read).collect();
+            let links = verify_chain(&mut streams, &mut Bar::new(show))?;
+            let lines = links.iter().zip(paths).map(|(link, path)| {
+                Report::new()
+                    .text("file", &path.display())
+                    .count("since", link.base.map_or(0, |base| base.version.get()))
+                    .count("version", link.version.get())
+                    .text("fingerprint", &link.fingerprint)
+                    .count("pages", link.pages)
+                    .bytes("bytes", link.bytes)
+            });
+            Report::new().text("kind", "chain").with("links", Field::List(lines.collect())).print(show)
+        }
     }
-    let mut from = source(&args.path)?;
-    let summary = verify_stream(&mut *from, &mut Bar::new(show))
-        .map_err(|error| Failure::of_stream(error, &args.path))?;
+}
+
+fn verify_store(dir: &Path, show: Show) -> Result<(), Failure> {
+    let store = open_to_read(dir)?;
+    let report = store.snapshot().verify(&mut Bar::new(show))?;
+    drop(store);
     Report::new()
-        .text("kind", "stream")
-        .count("version", summary.version.get())
-        .text("fingerprint", &summary.fingerprint)
-        .count("pages", summary.pages)
-        .bytes("bytes", summary.bytes)
-        .text("store_id", &summary.store_id)
-        .bytes("page_size", summary.page_size.into())
-        .count("page_count", summary.page_count)
+        .text("kind", "store")
+        .count("version", report.version.get())
+        .text("fingerprint", &report.fingerprint)
+        .count("pages", report.pages)
+        .bytes("bytes", report.bytes)
         .print(show)
 }
 

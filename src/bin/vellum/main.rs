@@ -11,6 +11,7 @@ mod output;
 mod part;
 mod place;
 mod progress;
+mod snapshot;
 mod store;
 
 use std::process::ExitCode;
@@ -43,7 +44,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Cat(args) => cat::cat(args, show),
         Command::Export(args) => export::export(args, show),
         Command::Import(args) => export::import(args, show),
+        Command::Apply(args) => export::apply(args, show),
+        Command::Fold(args) => export::fold(args, show),
         Command::Verify(args) => export::verify(args, show),
+        Command::Snapshot(command) => snapshot::snapshot(command, show),
+        Command::Hold(command) => snapshot::hold(command, show),
+        Command::Bookmark(command) => snapshot::bookmark(command, show),
     }
 }
 

@@ -28,6 +28,8 @@ fn is_ours(name: &str) -> bool {
         |number: &str| number.len() == 8 && number.bytes().all(|digit| digit.is_ascii_hexdigit());
     matches!(name, "LOCK" | "creating" | "catalog-a" | "catalog-b")
         || name.strip_prefix("segment-").is_some_and(is_segment)
+        || name.starts_with("packed-")
+        || name.starts_with("waiting-")
 }
 
 /// Looks without touching.

@@ -48,7 +48,10 @@ pub(crate) fn compact(args: &Dir, show: Show) -> Result<(), Failure> {
 
 pub(crate) fn ls(args: &Dir, show: Show) -> Result<(), Failure> {
     let store = open_to_read(&args.dir)?;
-    let versions = vec![about(Report::new(), &store.snapshot())];
+    let mut versions = vec![about(Report::new().text("name", ""), &store.snapshot())];
+    for named in store.snapshots() {
+        versions.push(about(Report::new().text("name", &named.name), &store.open_snapshot(&named.name)?));
+    }
     drop(store);
     Report::new().with("versions", Field::List(versions)).print(show)
 }
