@@ -141,7 +141,7 @@ impl Core {
     }
 
     /// Writes the nodes of a pinned version that aren't on disk.
-    fn write_nodes(&self, root: &Root) -> Result<NodeRun> {
+    pub(crate) fn write_nodes(&self, root: &Root) -> Result<NodeRun> {
         let mut run = NodeRun::new(&self.slab, root);
         while !run.is_done() {
             let durable = Version(self.durable.load(Ordering::Acquire));
@@ -202,7 +202,7 @@ impl Core {
         });
         let geometry = self.segments.geometry();
         Ok(Catalog {
-            store_id: self.store_id(),
+            store_id: self.segments.store_id(),
             page_size: geometry.page_size(),
             segment_slots: geometry.segment_slots(),
             created_at_ms: state.created_at_ms,
@@ -217,6 +217,7 @@ impl Core {
             segments: segments.collect(),
             packed,
             named,
+            identity: self.identity,
         })
     }
 

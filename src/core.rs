@@ -63,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry<Root>,
     pub(crate) slab: Arc<Slab>,
     pub(crate) segments: Arc<Segments>,
+    /// Who a clone is: its segments say whom it was made from.
+    pub(crate) identity: Option<StoreId>,
     pub(crate) queue: GroupCommit<Request, Result<Version>>,
     /// Held while segments are packed and files removed.
     pub(crate) space: Mutex<Space>,
@@ -175,6 +177,7 @@ impl Core {
             registry,
             slab,
             segments,
+            identity: catalog.identity,
             queue: GroupCommit::new(|| Err(Error::Cancelled)),
             space: Mutex::new(Space::new(leftovers, slots.sequence())),
             checkpoint: Mutex::new(CheckpointState {
@@ -210,7 +213,7 @@ impl Core {
     }
 
     pub(crate) fn store_id(&self) -> StoreId {
-        self.segments.store_id()
+        self.identity.unwrap_or_else(|| self.segments.store_id())
     }
 
     pub(crate) fn page_size(&self) -> usize {

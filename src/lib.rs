@@ -55,6 +55,7 @@
 mod alloc;
 mod audit;
 mod checkpoint;
+mod clone;
 mod commit;
 mod core;
 mod error;
@@ -87,6 +88,7 @@ mod verify;
 mod version;
 
 pub use audit::Audit;
+pub use clone::Cloned;
 pub use error::{Error, Result};
 pub use govern::{Event, RetainedPolicy};
 pub use histogram::Histogram;

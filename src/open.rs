@@ -18,6 +18,7 @@ use crate::log::append::Appender;
 use crate::log::backing::disk_error;
 use crate::log::cached::PageCache;
 use crate::log::catalog::{CatalogSlots, NAMES};
+use crate::log::geometry::Geometry;
 use crate::log::packed::{packed_name, packed_number_of};
 use crate::log::recover::{Tail, read_tail};
 use crate::log::segment::{Segments, file_name, number_of};
@@ -29,7 +30,7 @@ use crate::stream::WAITING;
 use crate::sync::atomic::Ordering;
 
 /// Stands in the directory while a store is being created: what is found beside it is unfinished.
-const CREATING: &str = "creating";
+pub(crate) const CREATING: &str = "creating";
 
 /// Opens the store that `storage` holds, or creates one.
 pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core, Recovery)> {
@@ -184,20 +185,6 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         previous_digest: store_id.0,
         durable: Version(0),
     };
-    let name = file_name(0);
-    let segment = storage.create(&name, geometry.segment_bytes()).map_err(full(
-        "create",
-        &name,
-        geometry.segment_bytes(),
-    ))?;
-    let mut bytes = header.encode();
-    bytes.resize(geometry.page_size() as usize, 0);
-    segment.write_all_at(&[IoSlice::new(&bytes)], 0).map_err(full(
-        "write to",
-        &name,
-        geometry.page_bytes(),
-    ))?;
-    segment.sync().map_err(full("sync", &name, 0))?;
     let created_at_ms = now_ms();
     let catalog = Catalog {
         store_id,
@@ -219,11 +206,36 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         segments: vec![SegmentRecord { number: 0, generation: 1, sequence: 0, live_bytes: 0, tip_bytes: 0 }],
         packed: Vec::new(),
         named: NamedSection::default(),
+        identity: None,
     };
+    found(storage, &header, &catalog)
+}
+
+/// Begins a store of what is there already: its log's first segment, then both catalog slots, and then it is one.
+pub(crate) fn found(storage: &dyn Storage, header: &SegmentHeader, catalog: &Catalog) -> Result<()> {
+    let full = |operation: &'static str, name: &str, bytes: u64| {
+        let path = storage.path(name);
+        move |error| disk_error(operation, path, bytes, error)
+    };
+    let geometry = Geometry::new(catalog.page_size, catalog.segment_slots);
+    let name = file_name(header.number);
+    let segment = storage.create(&name, geometry.segment_bytes()).map_err(full(
+        "create",
+        &name,
+        geometry.segment_bytes(),
+    ))?;
+    let mut bytes = header.encode();
+    bytes.resize(geometry.page_size() as usize, 0);
+    segment.write_all_at(&[IoSlice::new(&bytes)], 0).map_err(full(
+        "write to",
+        &name,
+        geometry.page_bytes(),
+    ))?;
+    segment.sync().map_err(full("sync", &name, 0))?;
     let mut slots = CatalogSlots::create(storage)?;
     // Both slots, so that a store is never without a second one.
-    slots.write(&catalog)?;
-    slots.write(&catalog)?;
+    slots.write(catalog)?;
+    slots.write(catalog)?;
     storage.sync_dir().map_err(full("sync", "", 0))?;
     storage.remove(CREATING).map_err(full("remove", CREATING, 0))?;
     storage.sync_dir().map_err(full("sync", "", 0))
@@ -236,7 +248,7 @@ fn recover(
     catalog: Catalog,
     names: Vec<String>,
 ) -> Result<(Core, Recovery)> {
-    let geometry = crate::log::geometry::Geometry::new(catalog.page_size, catalog.segment_slots);
+    let geometry = Geometry::new(catalog.page_size, catalog.segment_slots);
     let segments = Arc::new(Segments::new(
         storage,
         catalog.store_id,

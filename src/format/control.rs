@@ -10,10 +10,11 @@
 //! | 16 | 8 | compatible features: unknown bits may be ignored |
 //! | 24 | 8 | sequence |
 //! | 32 | 8 | bytes of the body |
-//! | 40 | n | body: [`Catalog`] as [`super::code`] writes it; with feature bit 0 the list of [`PackedRecord`]s behind it, with bit 1 then a [`NamedSection`], in the same way |
+//! | 40 | n | body: [`Catalog`] as [`super::code`] writes it; with feature bit 0 the list of [`PackedRecord`]s behind it, with bit 1 then a [`NamedSection`], with bit 2 then the clone's identity (a 128-bit number), in the same way |
 //! | 40 + n | 16 | XXH3-128 of all before |
 //!
-//! Incompatible features: bit 0, some segments are packed files; bit 1, there are named snapshots or bookmarks.
+//! Incompatible features: bit 0, some segments are packed files; bit 1, there are named snapshots or bookmarks; bit 2, the store
+//! is a clone: its segments say the store id of the one that it was made from, and it has an identity of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ const HEAD_BYTES: usize = 40;
 const PACKED: u64 = 1;
 /// The incompatible feature "there are named snapshots or bookmarks".
 const NAMED: u64 = 2;
+/// The incompatible feature "the store is a clone".
+const CLONE: u64 = 4;
 /// A catalog larger than this is damage: it would list some two billion segments.
 pub(crate) const BYTES_MAX: usize = 1 << 36;
 /// Most bytes of engine meta.
@@ -52,6 +55,9 @@ pub(crate) struct Catalog {
     pub(crate) packed: Vec<PackedRecord>,
     #[serde(skip)]
     pub(crate) named: NamedSection,
+    /// Who the store is, if it is a clone: its segments still say `store_id`.
+    #[serde(skip)]
+    pub(crate) identity: Option<StoreId>,
 }
 
 /// A version whose table is on disk.
@@ -147,6 +153,10 @@ impl Catalog {
             features |= NAMED;
             body.extend(code::encode(&self.named)?);
         }
+        if let Some(identity) = self.identity {
+            features |= CLONE;
+            body.extend(code::encode(&identity)?);
+        }
         let mut out = Writer::with_capacity(HEAD_BYTES + body.len() + 16);
         out.u32(MAGIC);
         out.u16(FORMAT);
@@ -187,7 +197,7 @@ impl Catalog {
                 format!("{digest:032x}"),
             ));
         }
-        if incompatible & !(PACKED | NAMED) != 0 {
+        if incompatible & !(PACKED | NAMED | CLONE) != 0 {
             return Err(Flaw::Newer { found: format!("the features {incompatible:#x}") });
         }
         let wrong = |error| Flaw::damage(HEAD_BYTES as u64, "a catalog's body", error);
@@ -200,6 +210,11 @@ impl Catalog {
         if incompatible & NAMED != 0 {
             let (named, more) = code::decode(&body[used..]).map_err(wrong)?;
             catalog.named = named;
+            used += more;
+        }
+        if incompatible & CLONE != 0 {
+            let (identity, more) = code::decode(&body[used..]).map_err(wrong)?;
+            catalog.identity = Some(identity);
             used += more;
         }
         if used != body.len() {

@@ -174,6 +174,24 @@ impl Segments {
         self.replace(segment.number, None);
     }
 
+    /// Whether the file is somebody else's too, so that nothing may be written to it. If that can't be told, it may be.
+    pub(crate) fn is_shared(&self, number: u32) -> bool {
+        let Some(segment) = self.get(number) else { return false };
+        self.file(segment)
+            .and_then(|file| file.links().map_err(|error| Error::io("look at", self.path(number), error)))
+            .map_or(true, |links| links > 1)
+    }
+
+    /// The file that a segment is in now, its name, and what keeps its bytes from being overwritten if it becomes another's.
+    pub(crate) fn hold_file(&self, segment: &Segment) -> Result<(String, Arc<dyn StorageFile>, Arc<()>)> {
+        let opened = self.open(segment)?;
+        let name = match &opened.record {
+            Some(record) => packed_name(record.number, record.rewrite),
+            None => file_name(segment.number),
+        };
+        Ok((name, opened.file, opened.reader))
+    }
+
     /// The name of the file that a segment is in now, and its length in bytes.
     pub(crate) fn file_of(&self, segment: &Segment) -> (String, u64) {
         match segment.backing.lock().packed {

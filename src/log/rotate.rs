@@ -47,9 +47,11 @@ impl Appender {
     /// Takes wholly dead segments from before `log_start` back for use: nothing that is live, nothing that the durable
     /// roots reach and no part of the log that recovery may need lies in them (invariants 8 and 9).
     pub(crate) fn recycle_dead(&mut self, log_start: u64) {
-        let is_whole = |number: &u32| self.segments.packed_record(*number).is_none();
+        let can_reuse = |number: &u32| {
+            self.segments.packed_record(*number).is_none() && !self.segments.is_shared(*number)
+        };
         let dead: Vec<u32> =
-            self.settled(log_start).filter(|number| self.is_dead(*number)).filter(is_whole).collect();
+            self.settled(log_start).filter(|number| self.is_dead(*number)).filter(can_reuse).collect();
         self.pool.extend(dead);
         self.show_pool();
     }
@@ -67,12 +69,14 @@ impl Appender {
         spares
     }
 
-    /// Gives up the dead segments that aren't worth keeping: packed ones, and whole ones beyond `pool_max`. The next
+    /// Gives up the dead segments that aren't worth keeping: packed ones, those that a clone has too, and whole ones beyond
+    /// `pool_max`. The next
     /// catalog doesn't list them; their files may go when neither catalog slot does.
     pub(crate) fn give_up_dead(&mut self, log_start: u64, pool_max: usize) -> Vec<u32> {
-        let is_packed = |number: &u32| self.segments.packed_record(*number).is_some();
+        let is_useless =
+            |number: &u32| self.segments.packed_record(*number).is_some() || self.segments.is_shared(*number);
         let mut gone: Vec<u32> =
-            self.settled(log_start).filter(|number| self.is_dead(*number)).filter(is_packed).collect();
+            self.settled(log_start).filter(|number| self.is_dead(*number)).filter(is_useless).collect();
         let kept = pool_max.saturating_sub(self.spares.len());
         gone.extend(self.pool.drain(..self.pool.len().saturating_sub(kept)));
         self.files.retain(|number, _| !gone.contains(number));
@@ -158,6 +162,12 @@ impl Appender {
         }
         self.has_stale_end = false;
         Ok(())
+    }
+
+    /// Lets the log go on in another segment, so that the one that it is in changes no more.
+    pub(crate) fn seal(&mut self, durable: Version) -> Result<(), AppendFailure> {
+        self.flush()?;
+        self.or_step_back(|appender| appender.rotate(durable))
     }
 
     /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.

@@ -261,16 +261,24 @@ impl Core {
             .partition(|retired| retired.sequence + 2 <= sequence);
         space.retired = rest;
         let mut gone: Vec<Retired> = Vec::new();
-        for mut retired in ripe {
+        for retired in ripe {
             let mut log = self.log.lock();
             // The log may have gone on in a file of that name since.
             let file_now = self.segments.get(retired.number).map(|segment| self.segments.file_of(segment).0);
             if log.appender.uses(retired.number) && file_now.is_none_or(|name| name == retired.name) {
                 continue;
             }
+            let is_own =
+                || storage.open(&retired.name).and_then(|file| file.links()).is_ok_and(|links| links < 2);
+            let is_read = retired.readers.as_ref().is_some_and(|readers| Arc::strong_count(readers) > 1);
+            if is_read && !is_own() {
+                // As long as it has our name too, no clone takes it for its own and writes to it.
+                space.retired.push(retired);
+                continue;
+            }
             // What is left of a packed segment is elsewhere; the file can be the log's next, unless a view still reads it.
-            let is_free = retired.readers.take().is_some_and(|readers| Arc::try_unwrap(readers).is_ok());
-            if is_free && log.appender.pool_len() < pool_max {
+            let can_reuse = retired.readers.is_some() && !is_read && log.appender.pool_len() < pool_max;
+            if can_reuse && is_own() {
                 log.appender.keep_spare(retired.name);
                 continue;
             }

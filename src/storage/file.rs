@@ -234,6 +234,19 @@ impl Storage for FileStorage {
         Ok(rustix::fs::fsync(&self.handle)?)
     }
 
+    fn link(&self, name: &str, to: &Path) -> io::Result<()> {
+        name::check(name)?;
+        Ok(retry_on_intr(|| rustix::fs::linkat(&self.handle, name, rustix::fs::CWD, to, AtFlags::empty()))?)
+    }
+
+    fn reflink(&self, name: &str, to: &Path) -> io::Result<()> {
+        name::check(name)?;
+        let from = open_at(&self.handle, name, OFlags::empty())?;
+        let copy = File::create_new(to)?;
+        rustix::fs::ioctl_ficlone(&copy, &from)?;
+        copy.sync_all()
+    }
+
     fn available(&self) -> io::Result<Option<u64>> {
         let volume = rustix::fs::fstatvfs(&self.handle)?;
         Ok(Some(volume.f_bavail.saturating_mul(volume.f_frsize)))
@@ -301,6 +314,10 @@ impl StorageFile for DiskFile {
 
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&self.file)?)
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.file)?.st_nlink)
     }
 
     fn map(&self, len: usize) -> io::Result<Mapping> {

@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod buffer;
@@ -56,6 +56,20 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Gives a file of this storage a further name, `to`, anywhere: a hard link. An error means that there is none, and that a
+    /// copy will have to do. The new name is durable after its own directory was synced.
+    fn link(&self, name: &str, to: &Path) -> io::Result<()> {
+        let _ = (name, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes `to` a file of the same bytes, whose blocks are shared until either is written to: a reflink. An error means that
+    /// there is none, and that a copy will have to do.
+    fn reflink(&self, name: &str, to: &Path) -> io::Result<()> {
+        let _ = (name, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The name as a person would look for it, for errors.
     fn path(&self, name: &str) -> PathBuf;
 }
@@ -85,6 +99,11 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
 
     /// Makes everything written before the call durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
+
+    /// How many names the file has, in any directory. One that has several is never written to.
+    fn links(&self) -> io::Result<u64> {
+        Ok(1)
+    }
 
     /// Maps the first `len` bytes for reading.
     fn map(&self, len: usize) -> io::Result<Mapping>;

@@ -1,12 +1,11 @@
 //! A stream into a new store: in a staging place, everything checked, then one atomic switch.
 
-use std::ffi::OsString;
-use std::fs;
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::read::StreamReader;
+use super::staging::{Staging, named, refuse_occupied};
 use crate::commit::whole::{Whole, commit_whole};
 use crate::error::{Error, Result};
 use crate::id::{Fingerprint, Version};
@@ -43,74 +42,12 @@ impl Store {
         options.check()?;
         let dir = &named(dir.as_ref())?;
         refuse_occupied(dir)?;
-        let staging = Staging::new(dir);
-        fs::metadata(&staging.parent).map_err(|error| Error::io("look at", staging.parent.clone(), error))?;
+        let staging = Staging::new(dir, "importing");
+        staging.check_parent()?;
         let mut reader = StreamReader::begin(r, Meter::new("import", None, observer))?;
         load(&mut reader, &staging.path, &options)?;
         staging.become_store(dir)?;
         Store::open(dir, options)
-    }
-}
-
-/// The path with a last name: "." and the like have none that could be switched.
-fn named(dir: &Path) -> Result<PathBuf> {
-    match dir.file_name() {
-        Some(_) => Ok(dir.to_owned()),
-        None => fs::canonicalize(dir).map_err(|error| Error::io("look at", dir.to_owned(), error)),
-    }
-}
-
-/// A path that may become a store: nothing, or an empty directory.
-fn refuse_occupied(dir: &Path) -> Result<()> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(Error::AlreadyExists { dir: dir.to_owned() }),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            Err(Error::NotADirectory { path: dir.to_owned() })
-        }
-        Err(error) => Err(Error::io("look at", dir.to_owned(), error)),
-    }
-}
-
-/// The place beside the target where the store is built; removed unless it becomes the store.
-struct Staging {
-    path: PathBuf,
-    parent: PathBuf,
-}
-
-impl Staging {
-    fn new(dir: &Path) -> Staging {
-        let parent = match dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let mut name = OsString::from(".");
-        name.push(dir.file_name().unwrap_or_default());
-        name.push(format!(".importing-{}-{:x}", std::process::id(), crate::open::random128()));
-        Staging { path: parent.join(name), parent }
-    }
-
-    /// The switch: from here on the store is there.
-    fn become_store(self, dir: &Path) -> Result<()> {
-        fs::rename(&self.path, dir).map_err(|error| match error.kind() {
-            ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists => {
-                Error::AlreadyExists { dir: dir.to_owned() }
-            }
-            _ => Error::io("move the imported store to", dir.to_owned(), error),
-        })?;
-        fs::File::open(&self.parent)
-            .and_then(|parent| parent.sync_all())
-            .map_err(|error| Error::io("sync", self.parent.clone(), error))
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // After the switch there is nothing under this name any more; before it, nobody needs what is.
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 

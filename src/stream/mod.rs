@@ -3,6 +3,7 @@
 //! - `write`: one snapshot to any `Write`;
 //! - `runs`: neighbouring changes that become one record;
 //! - `read`: the strict reader, which trusts nothing;
+//! - `staging`: where a store is built before it gets its name;
 //! - `raw`: page i at offset i * page_size;
 //! - `delta`: what a version has that another, or a bookmark, hasn't;
 //! - `chain`: streams one after the other: folded into one, or checked;
@@ -16,6 +17,7 @@ mod import;
 mod raw;
 mod read;
 mod runs;
+pub(crate) mod staging;
 mod write;
 
 use serde::Serialize;

@@ -1,0 +1,169 @@
+//! Stores made from a snapshot without copying its pages: clones in directories of their own, forks in memory.
+//!
+//! # How files are shared
+//! 1. The snapshot's table is written out, as by a checkpoint, so that everything that it reaches lies in segment files.
+//! 2. What it reaches in each segment is counted from what the current version reaches, by what differs: not by a walk of the
+//!    store.
+//! 3. A clone links these files; a fork opens them. Either begins a log of its own behind them, under a catalog that names
+//!    the snapshot as its only root and counts only what that reaches.
+//! 4. A file that has several names is never written to: the segment that the log is in is left before it is linked, and a
+//!    dead one is removed, where one of our own would be used again ([`StorageFile::links`](crate::storage::StorageFile::links)). So
+//!    parent and clone don't know of each other, and either can go first.
+//! 5. A fork holds the snapshot, and the files as a reader does, so they are neither used again nor missed.
+
+mod files;
+mod fork;
+mod target;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::names::NamedSection;
+use crate::format::segment::SegmentHeader;
+use crate::id::{StoreId, Version};
+use crate::open::{found, random128};
+use crate::progress::{Meter, Observer};
+use crate::snapshot::Snapshot;
+use crate::storage::{FileStorage, Storage};
+use crate::stream::staging::{Staging, named, refuse_occupied};
+use files::Piece;
+use target::Bring;
+
+/// What a clone was made of.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cloned {
+    /// The version that it stands at.
+    pub version: Version,
+    /// Files that are the parent's, under a further name: nothing was copied.
+    pub files_linked: u64,
+    /// Files whose blocks the file system shares with the parent's (reflinks).
+    pub files_reflinked: u64,
+    /// Files that had to be copied, because neither was possible there.
+    pub files_copied: u64,
+    /// Bytes of the files that were copied.
+    pub bytes_copied: u64,
+}
+
+impl Snapshot {
+    /// Makes a store of its own in `dir` that stands at this snapshot, without copying pages: its segment files are
+    /// hard links. The clone has an identity of its own and is independent at once: both can be written to, and either can
+    /// be removed first. What one of them frees comes back to the disk when the other has freed it too.
+    ///
+    /// Costs a checkpoint of what isn't on the disk yet, and a link for each segment file, in a staging place beside `dir` that is
+    /// moved there in one step. Where there can be no hard links (another file system, a store in memory), blocks are shared if
+    /// the file system can do that, and otherwise bytes are copied: the result tells. Named snapshots stay behind.
+    ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// # let home = tempfile::tempdir().unwrap();
+    /// use vellum::{Options, Store};
+    /// let store = Store::open(home.path().join("store"), Options::new())?;
+    /// let mut txn = store.begin()?;
+    /// let id = txn.allocate()?;
+    /// txn.write(id, &[1; 4096])?;
+    /// txn.commit()?;
+    /// store.snapshot().clone_to(home.path().join("clone"))?;
+    /// let clone = Store::open(home.path().join("clone"), Options::new())?;
+    /// assert_eq!(clone.snapshot().fingerprint(), store.snapshot().fingerprint());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if `dir` holds anything, [`Error::SnapshotRevoked`], [`Error::Full`], [`Error::Io`], and what a
+    /// checkpoint gives. If anything fails `dir` is as it was.
+    pub fn clone_to(&self, dir: impl AsRef<Path>) -> Result<Cloned> {
+        self.clone_with(dir, &mut ())
+    }
+
+    /// As [`Snapshot::clone_to`], watched.
+    ///
+    /// # Errors
+    /// As [`Snapshot::clone_to`], and [`Error::Cancelled`].
+    pub fn clone_with(&self, dir: impl AsRef<Path>, observer: &mut dyn Observer) -> Result<Cloned> {
+        let dir = &named(dir.as_ref())?;
+        refuse_occupied(dir)?;
+        let staging = Staging::new(dir, "cloning");
+        staging.check_parent()?;
+        let done = {
+            let storage = FileStorage::open(&staging.path, true)?;
+            self.clone_into(&storage, Some(&staging.path), observer)?
+        };
+        staging.become_store(dir)?;
+        Ok(done)
+    }
+
+    /// As [`Snapshot::clone_to`], onto an empty storage of the caller's: everything is copied.
+    ///
+    /// # Errors
+    /// As [`Snapshot::clone_to`].
+    pub fn clone_on(&self, storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Cloned> {
+        let names = storage.list().map_err(|error| Error::io("list", storage.path(""), error))?;
+        if !names.is_empty() {
+            return Err(Error::AlreadyExists { dir: storage.path("") });
+        }
+        self.clone_into(storage, None, observer)
+    }
+
+    fn clone_into(
+        &self,
+        storage: &dyn Storage,
+        dir: Option<&Path>,
+        observer: &mut dyn Observer,
+    ) -> Result<Cloned> {
+        let _in_use = self.in_use()?;
+        let core = self.core();
+        let mut meter = Meter::new("clone", None, observer);
+        meter.report()?;
+        let mut bring = Bring::new(core, storage, dir);
+        let held = core.with_pieces(self, true, &mut |pieces| bring.link(pieces))?;
+        let (root, pieces) = held;
+        bring.copy_rest(&pieces, &mut meter)?;
+        let (header, catalog) = child(core, root, &pieces);
+        found(storage, &header, &catalog)?;
+        meter.report()?;
+        Ok(Cloned { version: catalog.roots[0].version, ..bring.done })
+    }
+}
+
+/// What a store that shares these files begins with.
+fn child(core: &Core, root: RootRecord, pieces: &[Piece]) -> (SegmentHeader, Catalog) {
+    let geometry = core.segments.geometry();
+    let identity = StoreId(random128());
+    let taken: BTreeMap<u32, &Piece> = pieces.iter().map(|piece| (piece.segment.number, piece)).collect();
+    let mut free = (0..=u32::MAX).filter(|number| !taken.contains_key(number));
+    let (number, next) = (free.next().unwrap_or(u32::MAX), free.next().unwrap_or(u32::MAX));
+    let sequence = pieces.iter().map(|piece| piece.segment.sequence + 1).max().unwrap_or(0);
+    let header = SegmentHeader {
+        store_id: core.segments.store_id(),
+        number,
+        generation: 1,
+        page_size: geometry.page_size(),
+        slots: geometry.segment_slots(),
+        sequence,
+        next,
+        previous_digest: identity.0,
+        durable: root.version,
+    };
+    let own = SegmentRecord { number, generation: 1, sequence, live_bytes: 0, tip_bytes: 0 };
+    let mut segments: Vec<SegmentRecord> = pieces.iter().map(|piece| piece.segment).chain([own]).collect();
+    segments.sort_by_key(|segment| segment.number);
+    let catalog = Catalog {
+        store_id: core.segments.store_id(),
+        page_size: geometry.page_size(),
+        segment_slots: geometry.segment_slots(),
+        created_at_ms: crate::core::now_ms(),
+        roots: vec![RootRecord { log_sequence: sequence, ..root }],
+        log: LogPosition { segment: number, generation: 1, sequence, slot: 1, digest: identity.0 },
+        segments,
+        packed: pieces.iter().filter_map(|piece| piece.packed).collect(),
+        named: NamedSection::default(),
+        identity: Some(identity),
+    };
+    (header, catalog)
+}

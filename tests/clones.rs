@@ -1,0 +1,294 @@
+//! Goal: clones and forks are stores of their own from the first moment: whatever parent and child do, and whichever goes
+//! first, neither sees anything of the other, and each gives back its own space.
+//!
+//! Method: random histories in parents, clones, forks and their children, each against a model of its own, with packing,
+//! recycling and reopening in all of them; links counted; the making of a clone cut at each I/O call.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use common::{Random, contents, env, seed, small};
+use vellum::{Budget, Error, PageId, Snapshot, Store};
+
+type Model = BTreeMap<u64, u64>;
+
+struct Kept {
+    store: Option<Store>,
+    /// `None`: a fork.
+    dir: Option<PathBuf>,
+    model: Model,
+}
+
+impl Kept {
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+}
+
+fn write(store: &Store, model: &mut Model, random: &mut Random, tag: u64) {
+    let mut txn = store.begin().unwrap();
+    for _ in 0..=random.below(60) {
+        let id = random.below(500);
+        if txn.page_count() <= id {
+            txn.truncate(id + 1).unwrap();
+        }
+        if random.below(5) == 0 && model.remove(&id).is_some() {
+            txn.free(PageId(id)).unwrap();
+        } else {
+            txn.write(PageId(id), &contents(id, tag)).unwrap();
+            model.insert(id, tag);
+        }
+    }
+    txn.commit().unwrap();
+}
+
+fn check(snapshot: &Snapshot, model: &Model) {
+    let view = snapshot.view();
+    for id in 0..snapshot.page_count() {
+        let expected = model.get(&id).map(|tag| contents(id, *tag));
+        assert!(view.page(PageId(id)).unwrap() == expected.as_deref(), "page {id}");
+    }
+    assert_eq!(snapshot.live_pages(), model.len() as u64);
+}
+
+fn check_whole(store: &Store, model: &Model) {
+    check(&store.snapshot(), model);
+    store.verify(&mut ()).unwrap();
+    store.audit().unwrap();
+}
+
+#[test]
+fn parents_clones_and_forks_know_nothing_of_each_other() {
+    let mut random = Random(seed("clones"));
+    for _ in 0..env("VELLUM_CASES", 8) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("first");
+        let store = Store::open(&dir, small()).unwrap();
+        let mut family = vec![Kept { store: Some(store), dir: Some(dir), model: Model::new() }];
+        for tag in 1..=120 {
+            let pick = random.index(family.len());
+            let size = family.len();
+            let at = &mut family[pick];
+            match random.below(16) {
+                0..8 => write(&at.store.clone().unwrap(), &mut at.model, &mut random, tag),
+                8 => drop(at.store().maintain(Budget::unlimited()).unwrap()),
+                9 => at.store().sync().unwrap(),
+                10 | 11 if size < 8 => {
+                    let dir = home.path().join(format!("clone-{tag}"));
+                    // Of the current version, or of an older one that is held.
+                    let (snapshot, model) = (at.store().snapshot(), at.model.clone());
+                    let store = at.store.clone().unwrap();
+                    if random.below(2) == 0 {
+                        write(&store, &mut at.model, &mut random, tag);
+                    }
+                    let done = snapshot.clone_to(&dir).unwrap();
+                    assert_eq!(done.version, snapshot.version());
+                    if at.dir.is_some() {
+                        assert_eq!((done.files_copied, done.files_reflinked), (0, 0));
+                    }
+                    let clone = Store::open(&dir, small()).unwrap();
+                    assert_ne!(clone.id(), at.store().id());
+                    assert_eq!(clone.snapshot().fingerprint(), snapshot.fingerprint());
+                    family.push(Kept { store: Some(clone), dir: Some(dir), model });
+                }
+                12 | 13 if size < 8 => {
+                    let (snapshot, model) = (at.store().snapshot(), at.model.clone());
+                    let store = at.store.clone().unwrap();
+                    if random.below(2) == 0 {
+                        write(&store, &mut at.model, &mut random, tag);
+                    }
+                    let fork = snapshot.fork().unwrap();
+                    family.push(Kept { store: Some(fork), dir: None, model });
+                }
+                14 if at.dir.is_some() => {
+                    let dir = at.dir.clone().unwrap();
+                    at.store = None;
+                    // A fork of it holds the store, and with it the lock.
+                    match Store::open(&dir, small()) {
+                        Ok(store) => at.store = Some(store),
+                        Err(Error::Locked { .. }) => drop(family.remove(pick)),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                15 if size > 1 => {
+                    let gone = family.remove(pick);
+                    drop(gone.store);
+                    // As long as a fork has it open, a store's directory has to stay.
+                    let is_free = |dir: &PathBuf| Store::open(dir, small()).is_ok();
+                    if let Some(dir) = gone.dir.filter(is_free) {
+                        std::fs::remove_dir_all(dir).unwrap();
+                    }
+                }
+                _ => {}
+            }
+            if family.is_empty() {
+                break;
+            }
+        }
+        for kept in &family {
+            check_whole(kept.store(), &kept.model);
+        }
+        for kept in family {
+            drop(kept.store);
+            let Some(dir) = kept.dir else { continue };
+            match Store::open(&dir, small()) {
+                Ok(store) => check_whole(&store, &kept.model),
+                Err(error) => assert!(matches!(error, Error::Locked { .. }), "{error}"),
+            }
+        }
+    }
+}
+
+/// The inodes of a store's segment files.
+fn inodes(dir: &Path) -> Vec<u64> {
+    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap());
+    let is_segment = |name: &str| name.starts_with("segment-") || name.starts_with("packed-");
+    files
+        .filter(|file| is_segment(&file.file_name().to_string_lossy()))
+        .map(|file| file.metadata().unwrap().ino())
+        .collect()
+}
+
+#[test]
+fn files_are_shared_and_never_written_to() {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, copy) = (home.path().join("store"), home.path().join("clone"));
+    let store = Store::open(&dir, small()).unwrap();
+    let (mut model, mut random) = (Model::new(), Random(seed("shared")));
+    (1..20).for_each(|tag| write(&store, &mut model, &mut random, tag));
+    let snapshot = store.snapshot();
+    let done = snapshot.clone_to(&copy).unwrap();
+    let (there, here) = (inodes(&copy), inodes(&dir));
+    let shared = there.iter().filter(|inode| here.contains(inode)).count();
+    // All but the clone's own first segment.
+    assert_eq!((shared, there.len()), (done.files_linked as usize, done.files_linked as usize + 1));
+    let before: Vec<(PathBuf, Vec<u8>)> = std::fs::read_dir(&copy)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    drop(snapshot);
+    // The parent overwrites everything many times, and uses its own dead segments again.
+    for tag in 100..400 {
+        write(&store, &mut model, &mut random, tag);
+        if tag % 20 == 0 {
+            store.maintain(Budget::unlimited()).unwrap();
+        }
+    }
+    check_whole(&store, &model);
+    for (path, bytes) in before {
+        assert!(std::fs::read(&path).unwrap() == bytes, "{} has changed", path.display());
+    }
+    Store::open(&copy, small()).unwrap().verify(&mut ()).unwrap();
+    // And the other way round, with the parent gone.
+    drop(store);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let clone = Store::open(&copy, small()).unwrap();
+    let mut model: Model = Model::new();
+    let mut txn = clone.begin().unwrap();
+    txn.truncate(0).unwrap();
+    txn.commit().unwrap();
+    (1..200).for_each(|tag| write(&clone, &mut model, &mut random, tag));
+    clone.maintain(Budget::unlimited()).unwrap();
+    check_whole(&clone, &model);
+}
+
+#[test]
+fn a_thousand_forks_and_a_hundred_clones_of_one_snapshot() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path().join("store"), small()).unwrap();
+    let (mut model, mut random) = (Model::new(), Random(seed("many")));
+    (1..10).for_each(|tag| write(&store, &mut model, &mut random, tag));
+    let snapshot = store.snapshot();
+    let before = store.stats().disk_bytes;
+    let mut forks: Vec<Store> = (0..1000).map(|_| snapshot.fork().unwrap()).collect();
+    for (tag, fork) in (1000..).zip(&forks) {
+        let mut txn = fork.begin().unwrap();
+        txn.write(PageId(3), &contents(3, tag)).unwrap();
+        txn.commit().unwrap();
+    }
+    for (tag, fork) in (1000..).zip(&forks) {
+        assert!(fork.view().page(PageId(3)).unwrap() == Some(&contents(3, tag)[..]));
+    }
+    check_whole(&forks[500], &{
+        let mut model = model.clone();
+        model.insert(3, 1500);
+        model
+    });
+    let grandchild = forks[7].snapshot().fork().unwrap();
+    drop(forks.drain(..));
+    assert!(grandchild.view().page(PageId(3)).unwrap() == Some(&contents(3, 1007)[..]));
+    for index in 0..100 {
+        snapshot.clone_to(home.path().join(format!("clone-{index}"))).unwrap();
+    }
+    // The table was written, and the log's segment left; nothing else.
+    assert!(store.stats().disk_bytes <= before + (128 << 10), "{} after {before}", store.stats().disk_bytes);
+    for index in [0, 99] {
+        check_whole(&Store::open(home.path().join(format!("clone-{index}")), small()).unwrap(), &model);
+    }
+    check_whole(&store, &model);
+}
+
+#[test]
+fn where_nothing_can_be_linked_bytes_are_copied() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::in_memory(small()).unwrap();
+    let (mut model, mut random) = (Model::new(), Random(seed("copied")));
+    (1..10).for_each(|tag| write(&store, &mut model, &mut random, tag));
+    let done = store.snapshot().clone_to(home.path().join("clone")).unwrap();
+    assert!(done.files_linked == 0 && done.files_copied > 0 && done.bytes_copied > 0, "{done:?}");
+    check_whole(&Store::open(home.path().join("clone"), small()).unwrap(), &model);
+    let taken = store.snapshot().clone_to(home.path().join("clone")).unwrap_err();
+    assert!(matches!(taken, Error::AlreadyExists { .. }), "{taken}");
+    let nowhere = store.snapshot().clone_to(home.path().join("no").join("where")).unwrap_err();
+    assert!(matches!(nowhere, Error::Io { .. }), "{nowhere}");
+    // An empty store is cloned too.
+    Store::in_memory(small()).unwrap().snapshot().clone_to(home.path().join("empty")).unwrap();
+    check_whole(&Store::open(home.path().join("empty"), small()).unwrap(), &Model::new());
+    let left: Vec<_> =
+        std::fs::read_dir(home.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn a_clone_that_was_cut_off_is_no_store() {
+    use std::sync::Arc;
+    use vellum::storage::sim::{Fault, SimDisk};
+
+    let store = Store::in_memory(small()).unwrap();
+    let (mut model, mut random) = (Model::new(), Random(seed("cut")));
+    (1..8).for_each(|tag| write(&store, &mut model, &mut random, tag));
+    let snapshot = store.snapshot();
+    let rehearsal = SimDisk::new(1);
+    snapshot.clone_on(&rehearsal.storage(), &mut ()).unwrap();
+    let (mut whole, mut cut) = (0, 0);
+    for index in 0..rehearsal.io_count() {
+        for fault in [Fault::Crash, Fault::ENOSPC, Fault::SyncFails, Fault::ShortWrite] {
+            let disk = SimDisk::new(index);
+            disk.fail_at(index, fault);
+            let done = snapshot.clone_on(&disk.storage(), &mut ());
+            assert!(done.is_err(), "index {index}: {fault:?} went unnoticed");
+            let after = disk.power_cut(index);
+            match Store::open_on(Arc::new(after.storage()), small().create(false)) {
+                Ok(clone) => {
+                    check_whole(&clone, &model);
+                    whole += 1;
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::NotFound { .. }), "index {index}: {error}");
+                    cut += 1;
+                }
+            }
+        }
+    }
+    assert!(cut > 20, "{whole} and {cut}");
+    let disk = SimDisk::new(7);
+    snapshot.clone_on(&disk.storage(), &mut ()).unwrap();
+    check_whole(&Store::open_on(Arc::new(disk.power_cut(3).storage()), small()).unwrap(), &model);
+    check_whole(&store, &model);
+}
