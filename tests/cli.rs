@@ -502,7 +502,7 @@ fn help_teaches() {
     }
     let commands =
         ["init", "info", "load", "ls", "log", "cat", "export", "import", "apply", "fold", "verify", "stat"];
-    let groups = ["snapshot", "hold", "bookmark", "compact"];
+    let groups = ["snapshot", "hold", "bookmark", "compact", "clone"];
     for command in commands.into_iter().chain(groups) {
         let help = bench.ok(&[command, "--help"]);
         assert!(help.contains("Example:\n  vellum "), "{command}");
@@ -552,6 +552,12 @@ fn versions_are_kept_compared_and_gone_back_to() {
     let kept = back["kept_as"].as_str().unwrap();
     bench.ok(&["export", "s", "head", "--raw", "--snapshot", kept]);
     assert_eq!(fs::read(bench.path("head")).unwrap(), &changed[..18 * PAGE]);
+
+    let clone = bench.json(&["clone", "s", "copy", "--snapshot", kept]);
+    assert_eq!(clone["bytes_copied"], 0);
+    bench.ok(&["export", "copy", "cloned", "--raw"]);
+    assert_eq!(fs::read(bench.path("cloned")).unwrap(), &changed[..18 * PAGE]);
+    assert_eq!(bench.run(&["clone", "s", "copy"]).code, 1, "it is there already");
 
     bench.ok(&["hold", "add", "s", "monday", "auditor"]);
     assert_eq!(

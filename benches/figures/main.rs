@@ -9,6 +9,7 @@
 
 mod buffered;
 mod commits;
+mod copies;
 mod export;
 mod floor;
 mod ground;
@@ -34,7 +35,7 @@ type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E
 type Measure = fn(&Ground, &mut Report) -> Result;
 
 /// All figures, in the order in which they disturb each other least; the heaviest writers come last.
-const FIGURES: [(&str, Measure); 15] = [
+const FIGURES: [(&str, Measure); 16] = [
     ("pins", reads::pins),
     ("lookups", reads::lookups),
     ("export", export::beside_writer),
@@ -45,6 +46,7 @@ const FIGURES: [(&str, Measure); 15] = [
     ("buffered", buffered::buffered),
     ("scattered", export::scattered),
     ("reopen", reopen::after_kill),
+    ("copies", copies::copies),
     ("held", space::held),
     ("steady", space::steady),
     ("dropping", space::dropping),

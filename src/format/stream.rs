@@ -21,7 +21,8 @@
 //!
 //! META: bytes of meta (8), the engine's bytes, zeros up to a multiple of 8.
 //!
-//! PAGES: first page id (8), count (4), codec (4), a 64-bit checksum for each page seeded with its id, then the pages.
+//! PAGES: first page id (8), count (4), codec (4), a 64-bit checksum for each page seeded with its id, then the pages. In a full
+//! stream they have consecutive ids; in a delta, where changes are scattered, each checksum has the page's id (8) before it.
 //! Ids ascend over the whole stream. The payload's checksum covers the list; the pages' own checksums, which are in the list,
 //! cover the pages. So every byte is hashed once, and each prefix commits, through the chain, to all before it.
 //!
@@ -65,6 +66,11 @@ pub(crate) const PAGES: u16 = 3;
 pub(crate) const FREE: u16 = 4;
 pub(crate) const SYNC: u16 = 5;
 pub(crate) const TRAILER: u16 = 6;
+
+/// Bytes of a PAGES record's list for each page.
+pub(crate) fn list_bytes(is_delta: bool) -> usize {
+    if is_delta { 16 } else { 8 }
+}
 
 /// The most pages of one record.
 pub(crate) fn run_pages(page_size: u32) -> u32 {

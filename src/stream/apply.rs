@@ -61,10 +61,10 @@ impl Store {
         while let Some(item) = reader.next()? {
             match item {
                 Item::Free(first, count) => waiting.freed.push((first, count)),
-                Item::Pages(first, count) => {
-                    for (id, index) in (first.0..).zip(0..count as usize) {
-                        let (checksum, bytes) = reader.page(index);
-                        waiting.page(PageId(id), checksum, bytes)?;
+                Item::Pages(count) => {
+                    for index in 0..count {
+                        let (id, checksum, bytes) = reader.page(index);
+                        waiting.page(id, checksum, bytes)?;
                     }
                 }
             }

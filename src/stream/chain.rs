@@ -103,7 +103,7 @@ pub fn fold(
     let mut meter = Meter::new("fold", None, observer);
     meter.report()?;
     let (is_full, page_count) = (header.base.is_none(), header.page_count);
-    let mut runs = Runs::new(StreamWriter::begin(w, header.clone())?, header.page_size);
+    let mut runs = Runs::new(StreamWriter::begin(w, header.clone())?, &header);
     sources.iter_mut().try_for_each(Source::advance)?;
     while let Some(start) = sources.iter().filter_map(Source::start).min() {
         let covers = |source: &Source<'_>| source.start() == Some(start);
@@ -113,10 +113,9 @@ pub fn fold(
         let end = match &sources[winner].head {
             Some(Head::Page(_)) | None => {
                 let Source { reader, index, .. } = &sources[winner];
-                let (checksum, bytes) = reader.page(*index);
+                let (id, checksum, bytes) = reader.page(*index);
                 if start < page_count {
-                    let page = (PageBytes::Copied(Arc::from(bytes)), checksum);
-                    runs.page(PageId(start), page, &mut meter)?;
+                    runs.page((id, PageBytes::Copied(Arc::from(bytes)), checksum), &mut meter)?;
                 }
                 start + 1
             }
@@ -168,17 +167,15 @@ impl<'r> Source<'r> {
     }
 
     fn advance(&mut self) -> Result<()> {
-        if let Some(Head::Page(id)) = self.head
-            && self.index + 1 < self.count
-        {
+        if matches!(self.head, Some(Head::Page(_))) && self.index + 1 < self.count {
             self.index += 1;
-            self.head = Some(Head::Page(id + 1));
+            self.head = Some(Head::Page(self.reader.page(self.index).0.0));
             return Ok(());
         }
         self.head = match self.reader.next()? {
-            Some(Item::Pages(first, count)) => {
-                (self.index, self.count) = (0, count as usize);
-                Some(Head::Page(first.0))
+            Some(Item::Pages(count)) => {
+                (self.index, self.count) = (0, count);
+                Some(Head::Page(self.reader.page(0).0.0))
             }
             Some(Item::Free(first, count)) => Some(Head::Free(first.0..first.0 + count)),
             None if self.is_ended => None,

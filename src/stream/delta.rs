@@ -116,8 +116,7 @@ impl Snapshot {
         let mut meter = Meter::new("export", None, observer);
         meter.report()?;
         let table = self.core().segments.table();
-        let page_size = header.page_size;
-        let mut runs = Runs::new(StreamWriter::begin(w, header)?, page_size);
+        let mut runs = Runs::new(StreamWriter::begin(w, header.clone())?, &header);
         let mut changes = Changes::new(self, base);
         while let Some(stretch) = changes.next_stretch()? {
             for (first, count, entry) in stretch {
@@ -126,7 +125,7 @@ impl Snapshot {
                     None => None,
                 };
                 match page {
-                    Some(page) => runs.page(first, page, &mut meter)?,
+                    Some((bytes, checksum)) => runs.page((first, bytes, checksum), &mut meter)?,
                     None => runs.free(first, count, &mut meter)?,
                 }
             }

@@ -4,19 +4,17 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use super::StreamSummary;
-use super::write::StreamWriter;
+use super::write::{Page, StreamWriter};
 use crate::error::{Error, Result};
-use crate::format::checksum::PageChecksum;
 use crate::format::stream::{StreamHeader, run_pages};
 use crate::id::{Location, PageId};
-use crate::log::cached::PageBytes;
 use crate::log::segment::SegmentTable;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 use crate::table::lookup::for_each_entry;
 
-/// Pages with consecutive ids from the first on.
-type Run<'p> = (PageId, Vec<(PageBytes<'p>, PageChecksum)>);
+/// Pages with consecutive ids.
+type Run<'p> = Vec<Page<'p>>;
 
 /// Runs that one thread hands to the other at a time, because waking it takes longer than writing one; and how many times
 /// as much it may be ahead.
@@ -62,7 +60,7 @@ impl Snapshot {
         meter.report()?;
         let mut writer = StreamWriter::begin(w, header)?;
         let table = core.segments.table();
-        let mut write = |(first, pages): (PageId, Vec<_>)| writer.pages((first, &pages), &mut meter);
+        let mut write = |run: Vec<_>| writer.pages(&run, &mut meter);
         if core.options.has_thread() {
             self.collect_beside(&table, &mut write)?;
         } else {
@@ -113,7 +111,7 @@ impl Snapshot {
         let core = self.core();
         let page_size = core.segments.geometry().page_size();
         let run_max = run_pages(page_size) as usize;
-        let mut run: Run<'p> = (PageId(0), Vec::new());
+        let mut run: Run<'p> = Vec::new();
         // Stretches of a segment, as long as a run, that were brought into memory; neighbours in the store may lie in any.
         let (stretch, mut populated) = (run_max as u64, HashSet::new());
         let mut goes_on = true;
@@ -123,18 +121,18 @@ impl Snapshot {
                 let from = Location(location.0 - location.0 % stretch);
                 core.segments.populate(table, from, run_pages(page_size));
             }
-            let (first, pages) = &mut run;
-            if pages.len() == run_max || (!pages.is_empty() && id.0 != first.0 + pages.len() as u64) {
-                goes_on = take((*first, std::mem::take(pages)))?;
+            let is_next = |(last, ..): &Page<'_>| last.0 + 1 == id.0;
+            if run.len() == run_max || !run.last().is_none_or(is_next) {
+                goes_on = take(std::mem::take(&mut run))?;
             }
-            if pages.is_empty() {
-                *first = id;
-                pages.reserve_exact(run_max);
+            if run.is_empty() {
+                run.reserve_exact(run_max);
             }
-            pages.extend(core.segments.verified_page(table, id, entry)?);
+            let page = core.segments.verified_page(table, id, entry)?;
+            run.extend(page.map(|(bytes, checksum)| (id, bytes, checksum)));
             Ok(goes_on)
         })?;
-        if goes_on && !run.1.is_empty() {
+        if goes_on && !run.is_empty() {
             take(run)?;
         }
         Ok(())

@@ -14,15 +14,15 @@ use crate::format::control::META_MAX;
 use crate::format::stream::{
     FREE, FREE_BYTES, HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES,
     PREFIX_BYTES, Prefix, SYNC, SYNC_BYTES, StreamHeader, TRAILER, TRAILER_BYTES, decode_free, decode_meta,
-    encode_sync, encode_trailer, major_of, run_pages,
+    encode_sync, encode_trailer, list_bytes, major_of, run_pages,
 };
 use crate::id::{Fingerprint, PageId, Version};
 use crate::progress::{Meter, Observer};
 
 /// What comes next in a stream, checked. Ids ascend.
 pub(super) enum Item {
-    /// Pages with consecutive ids from the first on: [`StreamReader::page`] has them.
-    Pages(PageId, u32),
+    /// So many pages, one or more: [`StreamReader::page`] has them.
+    Pages(usize),
     /// So many ids that hold nothing.
     Free(PageId, u64),
 }
@@ -108,8 +108,8 @@ pub(super) struct StreamReader<'r> {
     pages: u64,
     freed: u64,
     fingerprint: Fingerprint,
-    /// The checksums and the bytes of the run that was read last.
-    sums: Vec<PageChecksum>,
+    /// The ids and checksums, and the bytes, of the run that was read last.
+    list: Vec<(PageId, PageChecksum)>,
     bytes: Vec<u8>,
     is_done: bool,
 }
@@ -141,7 +141,7 @@ impl<'r> StreamReader<'r> {
             pages: 0,
             freed: 0,
             fingerprint: Fingerprint::EMPTY,
-            sums: Vec::new(),
+            list: Vec::new(),
             bytes: Vec::new(),
             is_done: false,
         };
@@ -158,9 +158,10 @@ impl<'r> StreamReader<'r> {
     }
 
     /// The page at `index` of the run that was read last.
-    pub(super) fn page(&self, index: usize) -> (PageChecksum, &[u8]) {
+    pub(super) fn page(&self, index: usize) -> (PageId, PageChecksum, &[u8]) {
         let page_size = self.header.page_size as usize;
-        (self.sums[index], &self.bytes[index * page_size..][..page_size])
+        let (id, checksum) = self.list[index];
+        (id, checksum, &self.bytes[index * page_size..][..page_size])
     }
 
     /// The next item; `None` when the stream has ended as it should.
@@ -192,10 +193,10 @@ impl<'r> StreamReader<'r> {
     /// Calls `put` with all pages to come, up to the end of the stream.
     pub(super) fn each_page(&mut self, put: &mut Put<'_>) -> Result<()> {
         while let Some(item) = self.next()? {
-            let Item::Pages(first, count) = item else { continue };
-            for (id, index) in (first.0..).zip(0..count as usize) {
-                let (checksum, bytes) = self.page(index);
-                put(PageId(id), checksum, bytes)?;
+            let Item::Pages(count) = item else { continue };
+            for index in 0..count {
+                let (id, checksum, bytes) = self.page(index);
+                put(id, checksum, bytes)?;
             }
         }
         Ok(())
@@ -326,48 +327,50 @@ impl<'r> StreamReader<'r> {
         let [a, b, c, d, e, f, g, h, i, j, k, l, codec @ ..] = fixed;
         let first = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let count = u32::from_le_bytes([i, j, k, l]);
-        let expected_len = 16 + u64::from(count) * (8 + u64::from(header.page_size));
-        let end = first.checked_add(u64::from(count)).filter(|end| *end <= header.page_count);
+        let (is_delta, page_count) = (header.base.is_some(), header.page_count);
+        let list_bytes = list_bytes(is_delta);
+        let expected_len = 16 + u64::from(count) * (list_bytes as u64 + u64::from(header.page_size));
         let is_sane = (1..=run_pages(header.page_size)).contains(&count)
             && prefix.len == expected_len
             && codec == [0; 4]
             && first >= self.next_id;
-        let (Some(end), true) = (end, is_sane) else {
-            return Err(bad(
-                offset,
-                format!("pages from {} on", self.next_id),
-                format!("{count} from {first} on"),
-            ));
-        };
+        if !is_sane {
+            let expected = format!("pages from {} on", self.next_id);
+            return Err(bad(offset, expected, format!("{count} from {first} on")));
+        }
         let mut list = fixed.to_vec();
-        list.resize(16 + count as usize * 8, 0);
+        list.resize(16 + count as usize * list_bytes, 0);
         self.source.fill(&mut list[16..])?;
         self.check_sum(prefix, &list, offset)?;
+        self.list.clear();
+        for (index, listed) in (0u64..).zip(list[16..].chunks_exact(list_bytes)) {
+            let (id, sum) = listed.split_at(list_bytes - 8);
+            let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+            let id = if is_delta { number(id) } else { first.saturating_add(index) };
+            let least = if index == 0 { first } else { self.next_id };
+            if id < least || id >= page_count || (index == 0 && id != first) {
+                let expected = format!("a page from {least} to {page_count}");
+                return Err(bad(offset, expected, id.to_string()));
+            }
+            self.next_id = id + 1;
+            self.list.push((PageId(id), PageChecksum(number(sum))));
+        }
+        self.last_id = self.next_id - 1;
         self.bytes.resize(count as usize * page_size, 0);
-        self.sums.clear();
         let bodies_at = self.source.offset;
         self.source.fill(&mut self.bytes)?;
-        for (index, (bytes, sum)) in
-            (0u64..).zip(self.bytes.chunks_exact(page_size).zip(list[16..].chunks_exact(8)))
-        {
-            let id = PageId(first + index);
-            let sum = PageChecksum(u64::from_le_bytes(sum.try_into().unwrap_or_default()));
-            let found = PageChecksum::of(id, bytes);
-            if found != sum {
+        for (index, (bytes, (id, sum))) in (0u64..).zip(self.bytes.chunks_exact(page_size).zip(&self.list)) {
+            let found = PageChecksum::of(*id, bytes);
+            if found != *sum {
                 let at = bodies_at + index * page_size as u64;
-                return Err(bad(
-                    at,
-                    format!("{id} with checksum {:016x}", sum.0),
-                    format!("{:016x}", found.0),
-                ));
+                let expected = format!("{id} with checksum {:016x}", sum.0);
+                return Err(bad(at, expected, format!("{:016x}", found.0)));
             }
-            self.fingerprint = self.fingerprint.plus(id, sum.short());
-            self.sums.push(sum);
+            self.fingerprint = self.fingerprint.plus(*id, sum.short());
         }
         self.pages += u64::from(count);
-        (self.next_id, self.last_id) = (end, end - 1);
         self.meter.add(u64::from(count), self.bytes.len() as u64)?;
-        Ok(Item::Pages(PageId(first), count))
+        Ok(Item::Pages(count as usize))
     }
 
     /// Passes over a record of a type that may be ignored.

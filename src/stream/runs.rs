@@ -1,43 +1,35 @@
 //! Neighbouring changes that become one record, so that equal changes become equal bytes, however they were found.
 
 use super::StreamSummary;
-use super::write::StreamWriter;
+use super::write::{Page, StreamWriter};
 use crate::error::Result;
-use crate::format::checksum::PageChecksum;
-use crate::format::stream::run_pages;
+use crate::format::stream::{StreamHeader, run_pages};
 use crate::id::PageId;
-use crate::log::cached::PageBytes;
 use crate::progress::Meter;
 
 /// See the head of this file.
 pub(super) struct Runs<'w, 'p> {
     writer: StreamWriter<'w, 'p>,
     run_max: usize,
-    first: u64,
-    pages: Vec<(PageBytes<'p>, PageChecksum)>,
+    /// Whether pages may have other ids between them.
+    is_scattered: bool,
+    pages: Vec<Page<'p>>,
     freed: Option<(u64, u64)>,
 }
 
 impl<'w, 'p> Runs<'w, 'p> {
-    pub(super) fn new(writer: StreamWriter<'w, 'p>, page_size: u32) -> Runs<'w, 'p> {
-        Runs { writer, run_max: run_pages(page_size) as usize, first: 0, pages: Vec::new(), freed: None }
+    pub(super) fn new(writer: StreamWriter<'w, 'p>, header: &StreamHeader) -> Runs<'w, 'p> {
+        let (run_max, is_scattered) = (run_pages(header.page_size) as usize, header.base.is_some());
+        Runs { writer, run_max, is_scattered, pages: Vec::new(), freed: None }
     }
 
     /// Takes one more page; ids ascend over pages and free ids.
-    pub(super) fn page(
-        &mut self,
-        id: PageId,
-        page: (PageBytes<'p>, PageChecksum),
-        meter: &mut Meter<'_>,
-    ) -> Result<()> {
-        let continues = self.freed.is_none()
-            && self.pages.len() < self.run_max
-            && id.0 == self.first + self.pages.len() as u64;
+    pub(super) fn page(&mut self, page: Page<'p>, meter: &mut Meter<'_>) -> Result<()> {
+        let is_next = |(last, ..): &Page<'p>| self.is_scattered || last.0 + 1 == page.0.0;
+        let continues =
+            self.freed.is_none() && self.pages.len() < self.run_max && self.pages.last().is_none_or(is_next);
         if !continues {
             self.flush(meter)?;
-        }
-        if self.pages.is_empty() {
-            self.first = id.0;
         }
         self.pages.push(page);
         Ok(())
@@ -59,10 +51,8 @@ impl<'w, 'p> Runs<'w, 'p> {
         if let Some((first, count)) = self.freed.take() {
             self.writer.free(PageId(first), count)?;
         }
-        if !self.pages.is_empty() {
-            self.writer.pages((PageId(self.first), &self.pages), meter)?;
-            self.pages.clear();
-        }
+        self.writer.pages(&self.pages, meter)?;
+        self.pages.clear();
         Ok(())
     }
 

@@ -10,14 +10,14 @@ use crate::error::{Error, Result};
 use crate::format::checksum::{PageChecksum, checksum64};
 use crate::format::stream::{
     FREE, HEADER, META, MUST_UNDERSTAND, PAGES, Prefix, SYNC, SYNC_EVERY_BYTES, StreamHeader, TRAILER,
-    encode_free, encode_meta, encode_sync, encode_trailer, preamble,
+    encode_free, encode_meta, encode_sync, encode_trailer, list_bytes, preamble,
 };
 use crate::id::{Fingerprint, PageId};
 use crate::log::cached::PageBytes;
 use crate::progress::Meter;
 
-/// Pages with consecutive ids from the first on.
-pub(super) type Run<'r, 'p> = (PageId, &'r [(PageBytes<'p>, PageChecksum)]);
+/// A page with what is known of it.
+pub(super) type Page<'p> = (PageId, PageBytes<'p>, PageChecksum);
 
 /// Records are handed to the writer about so many bytes at a time: a system copies long stretches faster (medians here:
 /// 1,530 MB/s a run at a time, 1,790 at 1 MiB).
@@ -64,21 +64,27 @@ impl<'w, 'p> StreamWriter<'w, 'p> {
         Ok(writer)
     }
 
-    /// Writes a run of pages, of at most `run_pages`.
-    pub(super) fn pages(&mut self, (first, pages): Run<'_, 'p>, meter: &mut Meter<'_>) -> Result<()> {
+    /// Writes pages, `run_pages` of them at most: in a full stream with consecutive ids.
+    pub(super) fn pages(&mut self, pages: &[Page<'p>], meter: &mut Meter<'_>) -> Result<()> {
+        let (Some((first, ..)), Some((last, ..))) = (pages.first(), pages.last()) else { return Ok(()) };
         let count = u32::try_from(pages.len()).unwrap_or(u32::MAX);
-        let mut list = Vec::with_capacity(16 + pages.len() * 8);
+        let is_delta = self.header.base.is_some();
+        debug_assert!(is_delta || last.0 - first.0 + 1 == u64::from(count));
+        let mut list = Vec::with_capacity(16 + pages.len() * list_bytes(is_delta));
         list.extend_from_slice(&first.0.to_le_bytes());
         list.extend_from_slice(&count.to_le_bytes());
         list.extend_from_slice(&0u32.to_le_bytes());
-        for (id, (_, checksum)) in (first.0..).zip(pages) {
+        for (id, _, checksum) in pages {
+            if is_delta {
+                list.extend_from_slice(&id.0.to_le_bytes());
+            }
             list.extend_from_slice(&checksum.0.to_le_bytes());
-            self.fingerprint = self.fingerprint.plus(PageId(id), checksum.short());
+            self.fingerprint = self.fingerprint.plus(*id, checksum.short());
         }
-        self.record(PAGES, &list, pages.iter().map(|(bytes, _)| bytes.clone()).collect())?;
+        self.record(PAGES, &list, pages.iter().map(|(_, bytes, _)| bytes.clone()).collect())?;
         self.pages += pages.len() as u64;
-        meter.add(pages.len() as u64, pages.iter().map(|(bytes, _)| bytes.len() as u64).sum())?;
-        self.mark(first.0 + u64::from(count) - 1)
+        meter.add(pages.len() as u64, pages.iter().map(|(_, bytes, _)| bytes.len() as u64).sum())?;
+        self.mark(last.0)
     }
 
     /// Writes that so many ids hold nothing.

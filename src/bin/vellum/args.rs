@@ -132,6 +132,16 @@ pub(crate) enum Command {
         after_help = "Example:\n  vellum fold --out tuesday.vellum monday.vellum tuesday.delta"
     )]
     Fold(Fold),
+    /// Make an independent store of a version, without copying its pages
+    ///
+    /// The files are hard links, so a store of any size is cloned at once and takes no room of its own until either store
+    /// changes; each can be written to, and either can be removed first. Where there can be no links (another file system)
+    /// blocks are shared if the file system can do that, and otherwise bytes are copied: the output tells.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum clone shop shop-test\n  vellum clone shop was --snapshot monday"
+    )]
+    Clone(CloneTo),
     /// Check every byte of a store, of an exported stream, or of a chain of streams
     ///
     /// A directory is opened as a store, and each page, each node of the page table and all totals of the current version
@@ -243,6 +253,17 @@ pub(crate) struct Import {
     /// Bytes of a segment file, as for `init` [default: 67108864].
     #[arg(long, value_name = "BYTES")]
     pub(crate) segment_size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloneTo {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    /// Where the clone goes: a new or empty directory.
+    pub(crate) to: PathBuf,
+    /// The named snapshot to clone, instead of the current version.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) snapshot: Option<String>,
 }
 
 #[derive(Debug, Args)]

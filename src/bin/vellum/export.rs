@@ -1,4 +1,4 @@
-//! `export`, `import`, `apply`, `fold`, `verify`: stores and streams of bytes.
+//! `export`, `import`, `clone`, `apply`, `fold`, `verify`: stores and streams of bytes.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vellum::{Error, Options, Snapshot, Store, StreamSummary, verify_chain, verify_stream};
 
-use crate::args::{Apply, Export, Fold, Import, Show, Verify};
+use crate::args::{Apply, CloneTo, Export, Fold, Import, Show, Verify};
 use crate::error::Failure;
 use crate::output::{Field, Report, stdout};
 use crate::part::{Part, check_target};
@@ -105,6 +105,21 @@ fn about(report: Report, summary: &StreamSummary) -> Report {
             .count("freed", summary.freed),
         None => report,
     }
+}
+
+pub(crate) fn clone(args: &CloneTo, show: Show) -> Result<(), Failure> {
+    let store = open_to_read(&args.dir)?;
+    let snapshot = version_of(&store, args.snapshot.as_deref())?;
+    let done = snapshot.clone_with(&args.to, &mut Bar::new(show))?;
+    let report = Report::new()
+        .count("version", done.version.get())
+        .text("fingerprint", &snapshot.fingerprint())
+        .count("files_linked", done.files_linked)
+        .count("files_reflinked", done.files_reflinked)
+        .count("files_copied", done.files_copied)
+        .bytes("bytes_copied", done.bytes_copied);
+    drop((snapshot, store));
+    report.print(show)
 }
 
 pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {

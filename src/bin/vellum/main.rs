@@ -44,6 +44,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Cat(args) => cat::cat(args, show),
         Command::Export(args) => export::export(args, show),
         Command::Import(args) => export::import(args, show),
+        Command::Clone(args) => export::clone(args, show),
         Command::Apply(args) => export::apply(args, show),
         Command::Fold(args) => export::fold(args, show),
         Command::Verify(args) => export::verify(args, show),
