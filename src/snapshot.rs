@@ -87,6 +87,15 @@ impl Snapshot {
         }
     }
 
+    /// Counts the caller in, as [`Snapshot::in_use`] does, and keeps the snapshot's name, if it has one, from being dropped meanwhile. `work` tells
+    /// what is going on.
+    pub(crate) fn in_use_by(&self, work: &str) -> Result<HeldInUse<'_>> {
+        let in_use = self.in_use()?;
+        let owner = format!("{work} (running in process {})", std::process::id());
+        let number = self.core.names.lock().begin(self.slot, owner);
+        Ok(HeldInUse { in_use, number })
+    }
+
     /// Whether the snapshot was taken from its holders, because it kept too much: see [`Options::retained_limit`](crate::Options::retained_limit).
     pub fn is_revoked(&self) -> bool {
         self.core.registry.is_revoked(self.slot)
@@ -204,6 +213,18 @@ pub(crate) struct InUse<'a>(&'a Snapshot);
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
         self.0.core.registry.leave(self.0.slot);
+    }
+}
+
+/// An operation that runs on a snapshot; see [`Snapshot::in_use_by`].
+pub(crate) struct HeldInUse<'a> {
+    in_use: InUse<'a>,
+    number: u64,
+}
+
+impl Drop for HeldInUse<'_> {
+    fn drop(&mut self) {
+        self.in_use.0.core.names.lock().end(self.number);
     }
 }
 

@@ -44,7 +44,7 @@ impl Snapshot {
     /// [`Error::SnapshotRevoked`](crate::Error::SnapshotRevoked), [`Error::Full`](crate::Error::Full) if the parent's disk has no
     /// room for its table, and what writing that gives.
     pub fn fork(&self) -> Result<Store> {
-        let _in_use = self.in_use()?;
+        let _in_use = self.in_use_by("fork")?;
         let core = self.core();
         let (root, pieces) = core.with_pieces(self, false, &mut |_| Ok(()))?;
         let (header, catalog) = child(core, root, &pieces);

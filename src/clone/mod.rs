@@ -116,7 +116,7 @@ impl Snapshot {
         dir: Option<&Path>,
         observer: &mut dyn Observer,
     ) -> Result<Cloned> {
-        let _in_use = self.in_use()?;
+        let _in_use = self.in_use_by("clone")?;
         let core = self.core();
         let mut meter = Meter::new("clone", None, observer);
         meter.report()?;

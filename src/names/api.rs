@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::labels::{Naming, check_name, millis_of, time_of};
-use super::table::Named;
+use super::table::{Named, Names};
 use crate::commit::lead::commit_batch;
 use crate::commit::request::Request;
 use crate::core::now_ms;
@@ -40,7 +40,7 @@ pub struct NamedSnapshot {
     pub labels: Vec<(String, String)>,
     /// From when on retention may drop it.
     pub expires_at: Option<SystemTime>,
-    /// Holds that count now.
+    /// Holds that count now, those of running exports, clones and drills among them.
     pub holds: Vec<Hold>,
     /// Whether it was dropped already, and goes with its last hold.
     pub is_leaving: bool,
@@ -53,19 +53,21 @@ pub struct NamedSnapshot {
 }
 
 impl NamedSnapshot {
-    fn new(name: &str, named: &Named) -> NamedSnapshot {
+    fn new(name: &str, named: &Named, names: &Names) -> NamedSnapshot {
         let root = named.root.root();
         let hold = |hold: &HoldRecord| Hold {
             owner: hold.owner.clone(),
             expires_at: hold.expires_at_ms.and_then(time_of),
         };
+        let running =
+            names.running_on(named.pin).map(|owner| Hold { owner: owner.to_owned(), expires_at: None });
         NamedSnapshot {
             name: name.to_owned(),
             version: root.version,
             created_at: time_of(root.created_at_ms).unwrap_or(SystemTime::UNIX_EPOCH),
             labels: named.info.labels.clone(),
             expires_at: named.info.expires_at_ms.and_then(time_of),
-            holds: named.holds_at(now_ms()).map(hold).collect(),
+            holds: named.holds_at(now_ms()).map(hold).chain(running).collect(),
             is_leaving: named.is_leaving,
             fingerprint: root.fingerprint,
             page_count: root.page_count,
@@ -159,12 +161,14 @@ impl Store {
     /// two checkpoints, which the store's own thread or [`Store::maintain`] write.
     ///
     /// # Errors
-    /// [`Error::SnapshotNotFound`], [`Error::SnapshotHeld`] with the holders, and what a commit gives.
+    /// [`Error::SnapshotNotFound`], [`Error::SnapshotHeld`] with the holders (who asked for a hold, and what exports, clones and
+    /// drills run on it in this process), and what a commit gives.
     pub fn drop_snapshot(&self, name: &str) -> Result<()> {
         self.change_names(NameChange::Drop { name: name.to_owned(), when_released: false })
     }
 
-    /// Takes the name away as soon as nobody holds the snapshot any more: at once, or with the release of its last hold.
+    /// Takes the name away as soon as nobody holds the snapshot any more: at once, or with the release of its last hold. Exports
+    /// and clones that run don't count: they keep the pages that they read, and go on.
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`], and what a commit gives.
@@ -192,7 +196,8 @@ impl Store {
     /// The named snapshots, the oldest version first.
     pub fn snapshots(&self) -> Vec<NamedSnapshot> {
         let names = self.core().names.lock();
-        let mut found: Vec<_> = names.iter().map(|(name, named)| NamedSnapshot::new(name, named)).collect();
+        let mut found: Vec<_> =
+            names.iter().map(|(name, named)| NamedSnapshot::new(name, named, &names)).collect();
         found.sort_by_key(|snapshot| snapshot.version);
         found
     }

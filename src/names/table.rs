@@ -49,6 +49,14 @@ pub(crate) struct NameList {
     pins: Vec<SlotId>,
 }
 
+/// An operation that reads the version of a slot and keeps its name from being dropped, while it runs.
+#[derive(Debug)]
+struct Running {
+    number: u64,
+    pin: SlotId,
+    owner: String,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Names {
@@ -57,6 +65,10 @@ pub(crate) struct Names {
     leaving: Vec<Leaving>,
     /// How many lists were taken.
     lists: u64,
+    /// Holds that no record tells of: they end with the process at the latest.
+    running: Vec<Running>,
+    /// How many operations have begun.
+    begun: u64,
 }
 
 fn not_found(name: &str) -> Error {
@@ -66,7 +78,25 @@ fn not_found(name: &str) -> Error {
 impl Names {
     pub(crate) fn new(bookmarks: Vec<BookmarkRecord>) -> Names {
         let bookmarks = bookmarks.into_iter().map(|bookmark| (bookmark.name.clone(), bookmark)).collect();
-        Names { named: BTreeMap::new(), bookmarks, leaving: Vec::new(), lists: 0 }
+        let (named, leaving, running) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Names { named, bookmarks, leaving, lists: 0, running, begun: 0 }
+    }
+
+    /// Holds the name of a slot, if it has one, until [`Names::end`] is told the number that is returned.
+    pub(crate) fn begin(&mut self, pin: SlotId, owner: String) -> u64 {
+        self.begun += 1;
+        self.running.push(Running { number: self.begun, pin, owner });
+        self.begun
+    }
+
+    /// Ends what [`Names::begin`] began.
+    pub(crate) fn end(&mut self, number: u64) {
+        self.running.retain(|running| running.number != number);
+    }
+
+    /// Who runs on the version of a slot.
+    pub(crate) fn running_on(&self, pin: SlotId) -> impl Iterator<Item = &str> {
+        self.running.iter().filter(move |running| running.pin == pin).map(|running| running.owner.as_str())
     }
 
     /// Takes over a name that the catalog lists; its slot is filled.
@@ -118,10 +148,13 @@ impl Names {
         match change {
             NameChange::Create { name, .. } | NameChange::Bookmark { name, .. } => self.is_taken(name),
             NameChange::Drop { name, when_released } => {
-                let mut holders = self.get(name)?.holds_at(now_ms).map(|hold| hold.owner.clone()).peekable();
-                match holders.peek().is_some() && !when_released {
-                    true => Err(Error::SnapshotHeld { name: name.clone(), holders: holders.collect() }),
-                    false => Ok(()),
+                let named = self.get(name)?;
+                let owners = named.holds_at(now_ms).map(|hold| hold.owner.as_str());
+                let holders: Vec<String> =
+                    owners.chain(self.running_on(named.pin)).map(str::to_owned).collect();
+                match holders.is_empty() || *when_released {
+                    true => Ok(()),
+                    false => Err(Error::SnapshotHeld { name: name.clone(), holders }),
                 }
             }
             NameChange::Rename { from, to } => {

@@ -107,9 +107,9 @@ impl Snapshot {
     ) -> Result<StreamSummary> {
         let base = base.into();
         self.check_base(&base)?;
-        let _in_use = self.in_use()?;
+        let _in_use = self.in_use_by("export")?;
         let _base_in_use = match base {
-            DeltaBase::Snapshot(base) => Some(base.in_use()?),
+            DeltaBase::Snapshot(base) => Some(base.in_use_by("export (as its base)")?),
             DeltaBase::Bookmark(_) => None,
         };
         let header = StreamHeader { base: Some(base.state()), ..header_of(self) };

@@ -53,7 +53,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::export`], and [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn export_with(&self, w: &mut dyn Write, observer: &mut dyn Observer) -> Result<StreamSummary> {
-        let _in_use = self.in_use()?;
+        let _in_use = self.in_use_by("export")?;
         let (core, root) = (self.core(), self.root());
         let header = header_of(self);
         let mut meter = Meter::new("export", Some(root.live_pages), observer);
