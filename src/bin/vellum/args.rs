@@ -1,9 +1,15 @@
 //! The command line, and all the help there is. What stands here is what the user reads, so it teaches.
 
+mod names;
+mod streams;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub(crate) use names::{About, BookmarkCommand, HoldCommand, SnapshotCommand};
+pub(crate) use streams::{Apply, CloneTo, Export, Fold, Import, Verify};
 
 const AFTER: &str = "\
 Exit codes:
@@ -78,16 +84,32 @@ pub(crate) enum Command {
     Load(Load),
     /// List the versions that a store keeps: the current one and the named ones
     ///
-    /// Locks the store while it runs.
-    #[command(verbatim_doc_comment, visible_alias = "log", after_help = "Example:\n  vellum ls shop")]
+    /// What was remembered without being kept is listed by `vellum bookmark ls`; what changed from one version to the
+    /// next by `vellum log`. Locks the store while it runs.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum ls shop")]
     Ls(Dir),
-    /// Print the bytes of a page
+    /// Tell a store's history: its versions, the newest first, with what changed from one to the next
+    ///
+    /// A store keeps the current version and those that have names, so these are the ones that are told, and the
+    /// bookmarks between them. Pages written and freed are counted against the kept version before; against a bookmark
+    /// nothing can be counted, since its pages are gone.
+    ///
+    /// Locks the store while it runs.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum log shop --limit 5\n  vellum log shop --json | jq '.versions[0].pages_written'"
+    )]
+    Log(Log),
+    /// Print the bytes of a page, as they are or were
     ///
     /// The bytes go to standard output as they are; with --hex as a dump for people, with --json as a string of
     /// hexadecimal digits. A page that holds nothing, or lies beyond the end, is exit code 5.
     ///
     /// Locks the store while it runs.
-    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum cat shop 0 --hex | head -n 2")]
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum cat shop 0 --hex | head -n 2\n  vellum cat shop 0 --snapshot monday > page"
+    )]
     Cat(Cat),
     /// Write a version to a file or a pipe, whole or as what changed since another
     ///
@@ -179,6 +201,32 @@ pub(crate) enum Command {
     /// Counters begin at zero when the store is opened, so here they tell what opening did. Locks the store while it runs.
     #[command(verbatim_doc_comment, after_help = "Example:\n  vellum stat shop")]
     Stat(Dir),
+    /// Print a script that completes this tool's command lines in a shell
+    ///
+    /// Put it where the shell looks for such scripts, or have it read when a shell starts.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum completions bash > ~/.local/share/bash-completion/completions/vellum\n  \
+                      vellum completions fish > ~/.config/fish/completions/vellum.fish"
+    )]
+    Completions(Completions),
+    /// Write the manual pages, one for each command, into a directory
+    ///
+    /// They are named vellum.1, vellum-export.1 and so on, as `man` wants them; those that are there are replaced. DIR is
+    /// created if it isn't there, though not its parents.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum man ~/.local/share/man/man1 && man vellum-export"
+    )]
+    Man(Dir),
+}
+
+/// Which version of a store a command is about.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Which {
+    /// The named snapshot to take, instead of the current version.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) snapshot: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -219,211 +267,24 @@ pub(crate) struct Cat {
     pub(crate) dir: PathBuf,
     /// The page's number, from 0 on.
     pub(crate) page: u64,
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// Print a hex dump instead of the bytes.
     #[arg(long, conflicts_with = "json")]
     pub(crate) hex: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Export {
+pub(crate) struct Log {
     /// The store's directory.
     pub(crate) dir: PathBuf,
-    /// The file to write, or `-` for standard output, which is the default unless that is a terminal.
-    pub(crate) file: Option<PathBuf>,
-    /// Write the pages and nothing else; those that hold nothing as zeros.
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// The named snapshot to write, instead of the current version.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) snapshot: Option<String>,
-    /// Write only what changed since this named snapshot or bookmark.
-    #[arg(long, value_name = "NAME", conflicts_with = "raw")]
-    pub(crate) since: Option<String>,
-    /// Replace FILE if it is there.
-    #[arg(long)]
-    pub(crate) force: bool,
+    /// Tell only of so many versions, the newest.
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Import {
-    /// Where the store goes: a new or empty directory.
-    pub(crate) dir: PathBuf,
-    /// The stream, or `-` for standard input, which is the default unless that is a terminal.
-    pub(crate) file: Option<PathBuf>,
-    /// Bytes of a segment file, as for `init` [default: 67108864].
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) segment_size: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CloneTo {
-    /// The store's directory.
-    pub(crate) dir: PathBuf,
-    /// Where the clone goes: a new or empty directory.
-    pub(crate) to: PathBuf,
-    /// The named snapshot to clone, instead of the current version.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) snapshot: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Apply {
-    /// The store's directory.
-    pub(crate) dir: PathBuf,
-    /// The delta, or `-` for standard input, which is the default unless that is a terminal.
-    pub(crate) file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Fold {
-    /// The streams, in their order.
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The file to write, or `-` for standard output.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    /// Replace the file if it is there.
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// A store's directory, or exported streams in their order; `-` for a stream on standard input.
-    #[arg(value_name = "DIR|FILE", required = true)]
-    pub(crate) paths: Vec<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SnapshotCommand {
-    /// Give the current contents a name, under which they are kept
-    Create {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The name.
-        name: String,
-        /// A label; can be given several times.
-        #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-        label: Vec<(String, String)>,
-        /// After this time retention may drop it: 90s, 15m, 12h, 7d, 2w.
-        #[arg(long, value_name = "TIME", value_parser = duration)]
-        expires: Option<Duration>,
-    },
-    /// List the named snapshots
-    Ls(Dir),
-    /// Tell what each named snapshot costs
-    ///
-    /// Unique bytes are what dropping that one alone would give back; with several gone, more may come back than the sum.
-    #[command(verbatim_doc_comment)]
-    Space(Dir),
-    /// Drop named snapshots
-    Rm {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The names.
-        #[arg(required = true)]
-        names: Vec<String>,
-        /// Drop those that are held as soon as they aren't.
-        #[arg(long)]
-        when_released: bool,
-        /// Drop nothing, and tell what would come back.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Give a named snapshot another name
-    Rename {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The name it has.
-        from: String,
-        /// The name it gets.
-        to: String,
-    },
-    /// List the pages that differ between two versions
-    Diff {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The named snapshot to compare with.
-        from: String,
-        /// The named snapshot to compare, instead of the current version.
-        to: Option<String>,
-    },
-    /// Make the contents of a named snapshot the current ones again
-    ///
-    /// What was there before is kept as the snapshot before-rollback-VERSION, which expires after a week.
-    #[command(verbatim_doc_comment)]
-    Rollback {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The named snapshot.
-        name: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum HoldCommand {
-    /// Keep a named snapshot from being dropped
-    Add {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The named snapshot.
-        name: String,
-        /// Who holds it.
-        owner: String,
-        /// The hold ends by itself after this time: 90s, 15m, 12h, 7d, 2w.
-        #[arg(long, value_name = "TIME", value_parser = duration)]
-        expires: Option<Duration>,
-    },
-    /// End a hold
-    Rm {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The named snapshot.
-        name: String,
-        /// Who holds it.
-        owner: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BookmarkCommand {
-    /// Remember a version
-    Create {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The bookmark's name.
-        name: String,
-        /// The named snapshot to remember, instead of the current version.
-        #[arg(long, value_name = "NAME")]
-        snapshot: Option<String>,
-    },
-    /// List the bookmarks
-    Ls(Dir),
-    /// Forget a bookmark
-    Rm {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The bookmark's name.
-        name: String,
-    },
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time: a number and s, m, h, d or w, such as 12h");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
 }

@@ -10,10 +10,10 @@ use crate::output::{Report, put};
 use crate::place::open_to_read;
 
 pub(crate) fn cat(args: &Cat, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(&args.dir)?;
+    let store = open_to_read(&args.dir, show)?;
     let id = PageId(args.page);
     let mut page = vec![0; store.page_size()];
-    if !store.snapshot().read(id, &mut page)? {
+    if !args.which.open(&store)?.read(id, &mut page)? {
         return Err(Error::PageNotAllocated { page: id }.into());
     }
     // Whoever reads our output slowly shouldn't keep the store locked.

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use vellum::{Error, Options, Snapshot, Store, StreamSummary, verify_chain, verify_stream};
+use vellum::{Error, Options, Snapshot, Store, StreamSummary, VerifyReport, verify_chain, verify_stream};
 
 use crate::args::{Apply, CloneTo, Export, Fold, Import, Show, Verify};
 use crate::error::Failure;
@@ -13,7 +13,6 @@ use crate::output::{Field, Report, stdout};
 use crate::part::{Part, check_target};
 use crate::place::open_to_read;
 use crate::progress::Bar;
-use crate::snapshot::version_of;
 
 const BUFFER: usize = 1 << 20;
 
@@ -23,8 +22,8 @@ pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
         given => return export_to_stdout(args, given.is_some(), show),
     };
     check_target(file, args.force)?;
-    let store = open_to_read(&args.dir)?;
-    let snapshot = version_of(&store, args.snapshot.as_deref())?;
+    let store = open_to_read(&args.dir, show)?;
+    let snapshot = args.which.open(&store)?;
     let (part, to) = Part::create(file, args.force)?;
     let mut to = BufWriter::with_capacity(BUFFER, to);
     let report = write(&store, &snapshot, &mut to, args, show)
@@ -46,9 +45,9 @@ fn export_to_stdout(args: &Export, is_asked: bool, show: Show) -> Result<(), Fai
             "standard output is a terminal: give a FILE, or `-` to write the export there all the same";
         return Err(Failure::Usage(reason.to_owned()));
     }
-    let store = open_to_read(&args.dir)?;
+    let store = open_to_read(&args.dir, show)?;
     let mut to = BufWriter::with_capacity(BUFFER, stdout()?);
-    let snapshot = version_of(&store, args.snapshot.as_deref())?;
+    let snapshot = args.which.open(&store)?;
     let written = write(&store, &snapshot, &mut to, args, show);
     // What a broken pipe didn't take must not be tried again on dropping.
     let _ = to.into_parts();
@@ -108,8 +107,8 @@ fn about(report: Report, summary: &StreamSummary) -> Report {
 }
 
 pub(crate) fn clone(args: &CloneTo, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(&args.dir)?;
-    let snapshot = version_of(&store, args.snapshot.as_deref())?;
+    let store = open_to_read(&args.dir, show)?;
+    let snapshot = args.which.open(&store)?;
     let done = snapshot.clone_with(&args.to, &mut Bar::new(show))?;
     let report = Report::new()
         .count("version", done.version.get())
@@ -124,7 +123,7 @@ pub(crate) fn clone(args: &CloneTo, show: Show) -> Result<(), Failure> {
 
 pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {
     let path = stream_path(args.file.as_deref())?;
-    let store = open_to_read(&args.dir)?;
+    let store = open_to_read(&args.dir, show)?;
     let mut from = source(path)?;
     let version =
         store.apply_with(&mut *from, &mut Bar::new(show)).map_err(|error| Failure::of_stream(error, path))?;
@@ -204,7 +203,11 @@ pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
 
 pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
     match args.paths.as_slice() {
-        [path] if path.is_dir() => verify_store(path, show),
+        [path] if path.is_dir() => verify_store(path, args, show),
+        _ if args.all || args.which.snapshot.is_some() => {
+            let reason = "--snapshot and --all are for a store: give its directory, and nothing else";
+            Err(Failure::Usage(reason.to_owned()))
+        }
         [path] => {
             let mut from = source(path)?;
             let summary = verify_stream(&mut *from, &mut Bar::new(show))
@@ -234,17 +237,33 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
     }
 }
 
-fn verify_store(dir: &Path, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(dir)?;
-    let report = store.snapshot().verify(&mut Bar::new(show))?;
+fn verify_store(dir: &Path, args: &Verify, show: Show) -> Result<(), Failure> {
+    let store = open_to_read(dir, show)?;
+    if !args.all {
+        let report = args.which.open(&store)?.verify(&mut Bar::new(show))?;
+        drop(store);
+        return checked(Report::new().text("kind", "store"), report).print(show);
+    }
+    let mut versions = vec![(Field::No(""), store.snapshot())];
+    for named in store.snapshots() {
+        let snapshot = store.open_snapshot(&named.name)?;
+        versions.push((Field::Text(named.name), snapshot));
+    }
+    let mut lines = Vec::new();
+    for (name, snapshot) in versions {
+        let report = snapshot.verify(&mut Bar::new(show))?;
+        lines.push(checked(Report::new().with("name", name), report));
+    }
     drop(store);
-    Report::new()
-        .text("kind", "store")
-        .count("version", report.version.get())
-        .text("fingerprint", &report.fingerprint)
-        .count("pages", report.pages)
-        .bytes("bytes", report.bytes)
-        .print(show)
+    Report::new().text("kind", "store").with("versions", Field::List(lines)).print(show)
+}
+
+fn checked(report: Report, found: VerifyReport) -> Report {
+    report
+        .count("version", found.version.get())
+        .text("fingerprint", &found.fingerprint)
+        .count("pages", found.pages)
+        .bytes("bytes", found.bytes)
 }
 
 /// A stream to read: a file, or standard input for `-`.

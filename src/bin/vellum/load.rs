@@ -33,7 +33,7 @@ pub(crate) fn load(args: &Load, show: Show) -> Result<(), Failure> {
         drop(store);
         return finish(&args.file, &report, show);
     }
-    let store = open(&args.dir, options)?;
+    let store = open(&args.dir, options, show)?;
     source.check_length(store.page_size())?;
     let report = fill(&store, &mut source, show, args.memory)?;
     drop(store);

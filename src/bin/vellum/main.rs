@@ -7,12 +7,15 @@ mod cat;
 mod error;
 mod export;
 mod load;
+mod log;
+mod manual;
 mod output;
 mod part;
 mod place;
 mod progress;
 mod snapshot;
 mod store;
+mod which;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Stat(args) => store::stat(args, show),
         Command::Compact(args) => store::compact(args, show),
         Command::Ls(args) => store::ls(args, show),
+        Command::Log(args) => log::log(args, show),
         Command::Load(args) => load::load(args, show),
         Command::Cat(args) => cat::cat(args, show),
         Command::Export(args) => export::export(args, show),
@@ -51,6 +55,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Snapshot(command) => snapshot::snapshot(command, show),
         Command::Hold(command) => snapshot::hold(command, show),
         Command::Bookmark(command) => snapshot::bookmark(command, show),
+        Command::Completions(args) => manual::completions(args.shell, show),
+        Command::Man(args) => manual::man(&args.dir, show),
     }
 }
 

@@ -19,7 +19,14 @@ pub(crate) enum Field {
     Nanos(u64),
     Time(SystemTime),
     Text(String),
+    /// Several, in an order that means something.
+    Texts(Vec<String>),
+    Pairs(Vec<(String, String)>),
     Flag(bool),
+    /// What can't be told: `null`.
+    Unknown,
+    /// What is `null` in JSON and has a word for it among people.
+    No(&'static str),
     Group(Report),
     List(Vec<Report>),
 }
@@ -125,6 +132,13 @@ impl Field {
             Field::Nanos(nanos) => format!("{:.1?}", Duration::from_nanos(*nanos)),
             Field::Time(time) => utc(*time),
             Field::Text(text) => text.clone(),
+            Field::Texts(texts) => texts.join(", "),
+            Field::Pairs(pairs) => {
+                let joined = pairs.iter().map(|(key, value)| format!("{key}={value}"));
+                joined.collect::<Vec<_>>().join(", ")
+            }
+            Field::Unknown => "-".to_owned(),
+            Field::No(word) => (*word).to_owned(),
             Field::Flag(flag) => (if *flag { "yes" } else { "no" }).to_owned(),
             Field::Group(_) | Field::List(_) => String::new(),
         }
@@ -145,6 +159,9 @@ impl Serialize for Field {
             }
             Field::Time(time) => serializer.serialize_str(&utc(*time)),
             Field::Text(text) => serializer.serialize_str(text),
+            Field::Texts(texts) => texts.serialize(serializer),
+            Field::Pairs(pairs) => serializer.collect_map(pairs.iter().map(|(key, value)| (key, value))),
+            Field::Unknown | Field::No(_) => serializer.serialize_none(),
             Field::Flag(flag) => serializer.serialize_bool(*flag),
             Field::Group(group) => group.serialize(serializer),
             Field::List(list) => list.serialize(serializer),

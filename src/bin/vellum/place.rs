@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use vellum::{Error, Options, Store};
 
+use crate::args::Show;
 use crate::error::Failure;
+use crate::progress::Waiting;
 
 /// What a directory holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,20 +60,24 @@ pub(crate) fn look(dir: &Path) -> Result<Place, Failure> {
 }
 
 /// Opens the store that is in `dir`.
-pub(crate) fn open(dir: &Path, options: Options) -> Result<Store, Failure> {
+pub(crate) fn open(dir: &Path, options: Options, show: Show) -> Result<Store, Failure> {
     match look(dir)? {
         // The library would lock a foreign directory first, and leave its LOCK there.
         Place::Foreign(name) => {
             Err(Error::NotAStore { dir: dir.to_owned(), reason: format!("it holds {name}") }.into())
         }
         Place::Missing | Place::Free => Err(Error::NotFound { dir: dir.to_owned() }.into()),
-        Place::Store | Place::File => Ok(Store::open(dir, options.create(false))?),
+        Place::Store | Place::File => {
+            // After a crash there may be much to recover.
+            let _waiting = Waiting::new("open", show);
+            Ok(Store::open(dir, options.create(false))?)
+        }
     }
 }
 
 /// Opens the store that is in `dir` for a command that only reads. There is no read-only opening: this locks the store.
-pub(crate) fn open_to_read(dir: &Path) -> Result<Store, Failure> {
-    open(dir, Options::new().background(false))
+pub(crate) fn open_to_read(dir: &Path, show: Show) -> Result<Store, Failure> {
+    open(dir, Options::new().background(false), show)
 }
 
 /// A store that is being created: removed again when this is dropped, unless it is kept.

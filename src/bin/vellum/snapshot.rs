@@ -1,37 +1,31 @@
 //! `snapshot`, `hold`, `bookmark`: versions that are kept or remembered by name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use vellum::{Error, NamedSnapshot, Naming, Snapshot, Store};
+use vellum::{Error, Hold, NamedSnapshot, Naming, Store};
 
-use crate::args::{BookmarkCommand, HoldCommand, Show, SnapshotCommand};
+use crate::args::{About, BookmarkCommand, HoldCommand, Show, SnapshotCommand, Which};
 use crate::error::Failure;
 use crate::output::{Field, Report};
 use crate::place::open_to_read;
+use crate::progress::Waiting;
 
 pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Failure> {
     match command {
-        SnapshotCommand::Create { dir, name, label, expires } => {
-            let store = open_to_read(dir)?;
-            let mut naming = Naming::new();
-            for (key, value) in label {
-                naming = naming.label(key, value);
-            }
-            if let Some(time) = expires {
-                naming = naming.expires_in(*time);
-            }
-            drop(store.create_snapshot_with(name, naming)?);
-            let report = about(&find(&store, name)?);
-            store.close()?;
-            report.print(show)
+        SnapshotCommand::Create { dir, name, about: noted } => {
+            let store = open_to_read(dir, show)?;
+            drop(store.create_snapshot_with(name, naming(noted))?);
+            tell(store, name, show)
         }
         SnapshotCommand::Ls(args) => {
-            let snapshots = open_to_read(&args.dir)?.snapshots();
+            let snapshots = open_to_read(&args.dir, show)?.snapshots();
             Report::new().with("snapshots", Field::List(snapshots.iter().map(about).collect())).print(show)
         }
         SnapshotCommand::Space(args) => {
-            let store = open_to_read(&args.dir)?;
+            let store = open_to_read(&args.dir, show)?;
+            let waiting = Waiting::new("compare", show);
             let line = |space: vellum::SnapshotSpace| {
                 Report::new()
                     .text("name", &space.name)
@@ -40,21 +34,28 @@ pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Fail
                     .bytes("unique_bytes", space.unique_bytes)
             };
             let lines = store.snapshot_space()?.into_iter().map(line).collect();
+            drop((waiting, store));
             Report::new().with("snapshots", Field::List(lines)).print(show)
         }
         SnapshotCommand::Rm { dir, names, when_released, dry_run } => {
             remove(dir, names, (*when_released, *dry_run), show)
         }
         SnapshotCommand::Rename { dir, from, to } => {
-            let store = open_to_read(dir)?;
+            let store = open_to_read(dir, show)?;
+            // The library would take a bookmark's name too.
+            find(&store, from)?;
             store.rename_snapshot(from, to)?;
-            let report = about(&find(&store, to)?);
-            store.close()?;
-            report.print(show)
+            tell(store, to, show)
+        }
+        SnapshotCommand::Describe { dir, name, about: noted } => {
+            let store = open_to_read(dir, show)?;
+            store.describe_snapshot(name, naming(noted))?;
+            tell(store, name, show)
         }
         SnapshotCommand::Diff { dir, from, to } => diff(dir, from, to.as_deref(), show),
         SnapshotCommand::Rollback { dir, name } => {
-            let store = open_to_read(dir)?;
+            let store = open_to_read(dir, show)?;
+            let waiting = Waiting::new("roll back", show);
             let done = store.rollback_to(&store.open_snapshot(name)?)?;
             let mut report = Report::new()
                 .count("version", done.version.get())
@@ -64,16 +65,45 @@ pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Fail
                 report = report.text("kept_as", head);
             }
             store.close()?;
+            drop(waiting);
             report.print(show)
         }
     }
 }
 
+fn naming(noted: &About) -> Naming {
+    let mut naming = Naming::new();
+    for (key, value) in &noted.label {
+        naming = naming.label(key, value);
+    }
+    match noted.expires {
+        Some(time) => naming.expires_in(time),
+        None => naming,
+    }
+}
+
+/// Closes the store, and tells what is known of a named snapshot that was changed.
+fn tell(store: Store, name: &str, show: Show) -> Result<(), Failure> {
+    let report = about(&find(&store, name)?);
+    store.close()?;
+    report.print(show)
+}
+
 fn remove(dir: &Path, names: &[String], how: (bool, bool), show: Show) -> Result<(), Failure> {
     let (when_released, is_dry_run) = how;
-    let store = open_to_read(dir)?;
-    let listed: Vec<&str> = names.iter().map(String::as_str).collect();
-    let bytes = store.would_free(&listed)?;
+    let store = open_to_read(dir, show)?;
+    let waiting = Waiting::new("compare", show);
+    // Each once, however often it was given.
+    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    // Nobody else has the store open, so what is found here stays: either all can be dropped or none is.
+    for name in &names {
+        let found = find(&store, name)?;
+        if !found.holds.is_empty() && !when_released {
+            let holders = found.holds.into_iter().map(|hold| hold.owner).collect();
+            return Err(Error::SnapshotHeld { name: found.name, holders }.into());
+        }
+    }
+    let bytes = store.would_free(&names.iter().copied().collect::<Vec<_>>())?;
     for name in names.iter().filter(|_| !is_dry_run) {
         match when_released {
             true => store.drop_snapshot_when_released(name)?,
@@ -81,6 +111,7 @@ fn remove(dir: &Path, names: &[String], how: (bool, bool), show: Show) -> Result
         }
     }
     store.close()?;
+    drop(waiting);
     Report::new()
         .count("snapshots", names.len() as u64)
         .with("is_dry_run", Field::Flag(is_dry_run))
@@ -89,8 +120,11 @@ fn remove(dir: &Path, names: &[String], how: (bool, bool), show: Show) -> Result
 }
 
 fn diff(dir: &Path, from: &str, to: Option<&str>, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(dir)?;
-    let changes = version_of(&store, to)?.diff(&store.open_snapshot(from)?)?;
+    let store = open_to_read(dir, show)?;
+    let waiting = Waiting::new("compare", show);
+    let to = Which { snapshot: to.map(str::to_owned) };
+    let changes = to.open(&store)?.diff(&store.open_snapshot(from)?)?;
+    drop((waiting, store));
     let mut runs: Vec<(u64, u64, bool)> = Vec::new();
     for (id, is_written) in &changes {
         let continues = |(first, count, before): &&mut (u64, u64, bool)| {
@@ -114,15 +148,30 @@ fn diff(dir: &Path, from: &str, to: Option<&str>, show: Show) -> Result<(), Fail
 }
 
 pub(crate) fn hold(command: &HoldCommand, show: Show) -> Result<(), Failure> {
-    let (HoldCommand::Add { dir, name, .. } | HoldCommand::Rm { dir, name, .. }) = command;
-    let store = open_to_read(dir)?;
-    match command {
-        HoldCommand::Add { owner, expires, .. } => {
+    let (store, name) = match command {
+        HoldCommand::Ls(args) => {
+            let snapshots = open_to_read(&args.dir, show)?.snapshots();
+            let line = |(snapshot, hold): (&NamedSnapshot, &Hold)| {
+                Report::new()
+                    .text("name", &snapshot.name)
+                    .text("owner", &hold.owner)
+                    .with("expires_at", until(hold.expires_at))
+            };
+            let held = snapshots.iter().flat_map(|found| found.holds.iter().map(move |hold| (found, hold)));
+            return Report::new().with("holds", Field::List(held.map(line).collect())).print(show);
+        }
+        HoldCommand::Add { dir, name, owner, expires } => {
+            let store = open_to_read(dir, show)?;
             let until = |time: &Duration| SystemTime::now().checked_add(*time);
             store.hold_snapshot(name, owner, expires.as_ref().and_then(until))?;
+            (store, name)
         }
-        HoldCommand::Rm { owner, .. } => store.release_snapshot(name, owner)?,
-    }
+        HoldCommand::Rm { dir, name, owner } => {
+            let store = open_to_read(dir, show)?;
+            store.release_snapshot(name, owner)?;
+            (store, name)
+        }
+    };
     // One that was to be dropped with its last hold is gone now.
     let report = find(&store, name).map_or_else(|_| Report::new().text("name", name), |found| about(&found));
     store.close()?;
@@ -138,31 +187,32 @@ pub(crate) fn bookmark(command: &BookmarkCommand, show: Show) -> Result<(), Fail
             .text("fingerprint", &bookmark.fingerprint)
     };
     match command {
-        BookmarkCommand::Create { dir, name, snapshot } => {
-            let store = open_to_read(dir)?;
-            store.create_bookmark(name, &version_of(&store, snapshot.as_deref())?)?;
+        BookmarkCommand::Create { dir, name, which } => {
+            let store = open_to_read(dir, show)?;
+            store.create_bookmark(name, &which.open(&store)?)?;
             let report = about(&store.bookmark(name)?);
             store.close()?;
             report.print(show)
         }
         BookmarkCommand::Ls(args) => {
-            let bookmarks = open_to_read(&args.dir)?.bookmarks();
+            let bookmarks = open_to_read(&args.dir, show)?.bookmarks();
             Report::new().with("bookmarks", Field::List(bookmarks.iter().map(about).collect())).print(show)
         }
+        BookmarkCommand::Rename { dir, from, to } => {
+            let store = open_to_read(dir, show)?;
+            // The library would take a snapshot's name too.
+            store.bookmark(from)?;
+            store.rename_snapshot(from, to)?;
+            let report = about(&store.bookmark(to)?);
+            store.close()?;
+            report.print(show)
+        }
         BookmarkCommand::Rm { dir, name } => {
-            let store = open_to_read(dir)?;
+            let store = open_to_read(dir, show)?;
             store.drop_bookmark(name)?;
             store.close()?;
             Report::new().text("name", name).print(show)
         }
-    }
-}
-
-/// A named snapshot, or the current version.
-pub(crate) fn version_of(store: &Store, name: Option<&str>) -> Result<Snapshot, Error> {
-    match name {
-        Some(name) => store.open_snapshot(name),
-        None => Ok(store.snapshot()),
     }
 }
 
@@ -172,21 +222,20 @@ fn find(store: &Store, name: &str) -> Result<NamedSnapshot, Error> {
 }
 
 /// What is known of a named snapshot.
-pub(crate) fn about(snapshot: &NamedSnapshot) -> Report {
-    let joined = |parts: Vec<String>| parts.join(", ");
-    let labels = snapshot.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+fn about(snapshot: &NamedSnapshot) -> Report {
     let holders = snapshot.holds.iter().map(|hold| hold.owner.clone()).collect();
-    let expires = match snapshot.expires_at {
-        Some(time) => Field::Time(time),
-        None => Field::Text("never".to_owned()),
-    };
     Report::new()
         .text("name", &snapshot.name)
         .count("version", snapshot.version.get())
         .with("created_at", Field::Time(snapshot.created_at))
-        .with("expires_at", expires)
+        .with("expires_at", until(snapshot.expires_at))
         .count("live_pages", snapshot.live_pages)
         .text("fingerprint", &snapshot.fingerprint)
-        .text("held_by", &joined(holders))
-        .text("labels", &joined(labels))
+        .with("held_by", Field::Texts(holders))
+        .with("is_leaving", Field::Flag(snapshot.is_leaving))
+        .with("labels", Field::Pairs(snapshot.labels.clone()))
+}
+
+fn until(time: Option<SystemTime>) -> Field {
+    time.map_or(Field::No("never"), Field::Time)
 }

@@ -1,11 +1,15 @@
 //! `init`, `info`, `stat`, `ls`: making a store, and telling what it is.
 
-use vellum::{Budget, Histogram, Options, Recovery, Snapshot, Store};
+use vellum::{Budget, Histogram, Observer, Options, Progress, Recovery, Snapshot, Store};
 
 use crate::args::{Dir, Init, Show};
 use crate::error::Failure;
 use crate::output::{Field, Report};
 use crate::place::{Fresh, open_to_read};
+use crate::progress::Bar;
+
+/// Bytes that are copied between two reports of progress.
+const PORTION: u64 = 64 << 20;
 
 pub(crate) fn init(args: &Init, show: Show) -> Result<(), Failure> {
     let mut options = Options::new().background(false);
@@ -24,7 +28,7 @@ pub(crate) fn init(args: &Init, show: Show) -> Result<(), Failure> {
 }
 
 pub(crate) fn info(args: &Dir, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(&args.dir)?;
+    let store = open_to_read(&args.dir, show)?;
     let report =
         about(identity(&store), &store.snapshot()).with("recovery", Field::Group(recovery(store.recovery())));
     drop(store);
@@ -32,22 +36,41 @@ pub(crate) fn info(args: &Dir, show: Show) -> Result<(), Failure> {
 }
 
 pub(crate) fn compact(args: &Dir, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(&args.dir)?;
+    let store = open_to_read(&args.dir, show)?;
     let before = store.stats().disk_bytes;
-    let done = store.maintain(Budget::unlimited())?;
+    let mut bar = Bar::new(show);
+    let (mut packed, mut copied, mut removed) = (0, 0, 0);
+    loop {
+        // In portions, so that it can be told how far it is.
+        let done = store.maintain(Budget::unlimited().bytes(PORTION))?;
+        packed += done.segments_packed;
+        copied += done.bytes_copied;
+        removed += done.files_removed;
+        // This observer never asks to stop.
+        let _ = bar.progress(Progress {
+            task: "compact",
+            pages_done: copied / store.page_size() as u64,
+            pages_total: None,
+            bytes_done: copied,
+        });
+        if done.is_done || (done.segments_packed == 0 && done.files_removed == 0) {
+            break;
+        }
+    }
+    drop(bar);
     let after = store.stats().disk_bytes;
     store.close()?;
     Report::new()
         .bytes("bytes_before", before)
         .bytes("bytes_after", after)
-        .count("segments_packed", done.segments_packed)
-        .bytes("bytes_copied", done.bytes_copied)
-        .count("files_removed", done.files_removed)
+        .count("segments_packed", packed)
+        .bytes("bytes_copied", copied)
+        .count("files_removed", removed)
         .print(show)
 }
 
 pub(crate) fn ls(args: &Dir, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(&args.dir)?;
+    let store = open_to_read(&args.dir, show)?;
     let mut versions = vec![about(Report::new().text("name", ""), &store.snapshot())];
     for named in store.snapshots() {
         versions.push(about(Report::new().text("name", &named.name), &store.open_snapshot(&named.name)?));
@@ -57,7 +80,7 @@ pub(crate) fn ls(args: &Dir, show: Show) -> Result<(), Failure> {
 }
 
 pub(crate) fn stat(args: &Dir, show: Show) -> Result<(), Failure> {
-    let store = open_to_read(&args.dir)?;
+    let store = open_to_read(&args.dir, show)?;
     let stats = store.stats();
     drop(store);
     Report::new()

@@ -1,0 +1,9 @@
+//! The real `vellum` binary, as a shell would run it: what it prints, what it writes, how it exits.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
+
+mod bench;
+mod line;
+mod names;
+mod progress;
+mod stores;
+mod streams;
