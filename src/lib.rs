@@ -78,6 +78,8 @@ mod rollback;
 mod snapshot;
 mod space;
 mod stats;
+#[cfg(feature = "status")]
+mod status;
 pub mod storage;
 mod store;
 mod stream;
@@ -100,7 +102,9 @@ pub use progress::{Observer, Progress};
 pub use rollback::RolledBack;
 pub use snapshot::{Snapshot, View};
 pub use space::{Budget, Maintenance};
-pub use stats::{Recovery, Stats};
+pub use stats::{Recovery, SegmentSpace, Stats};
+#[cfg(feature = "status")]
+pub use status::Status;
 pub use store::Store;
 pub use stream::{DeltaBase, RawSummary, StreamBase, StreamSummary, fold, verify_chain, verify_stream};
 pub use txn::WriteTxn;

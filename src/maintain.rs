@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::error::Result;
 use crate::govern::Event;
 use crate::space::{Budget, Effort, Maintenance};
+use crate::stats::Recovery;
 use crate::sync::{Condvar, Mutex};
 
 /// How often the thread looks without being asked.
@@ -73,13 +74,13 @@ pub(crate) struct Maintainer {
 }
 
 impl Maintainer {
-    pub(crate) fn start(core: &Arc<Core>) -> std::io::Result<Maintainer> {
+    pub(crate) fn start(core: &Arc<Core>, recovery: Recovery) -> std::io::Result<Maintainer> {
         let signal = core.signal.clone();
         let weak = Arc::downgrade(core);
         let name = "vellum-maintain".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn({
             let signal = signal.clone();
-            move || run(&weak, &signal)
+            move || run(&weak, &signal, recovery)
         })?;
         Ok(Maintainer { signal, thread: Some(thread) })
     }
@@ -95,7 +96,11 @@ impl Drop for Maintainer {
     }
 }
 
-fn run(core: &Weak<Core>, signal: &Signal) {
+fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
+    #[cfg(feature = "status")]
+    let mut teller = crate::status::Teller::new(recovery);
+    #[cfg(not(feature = "status"))]
+    let _ = recovery;
     let mut looked_at = Instant::now();
     let mut is_wasteful = false;
     while signal.wait(is_wasteful) {
@@ -109,6 +114,8 @@ fn run(core: &Weak<Core>, signal: &Signal) {
             if core.names.lock().has_leaving() {
                 is_due |= core.write_catalog_anew().is_ok();
             }
+            #[cfg(feature = "status")]
+            teller.tell(&core);
             looked_at = Instant::now();
         }
         if core.slab.wants_eviction() {

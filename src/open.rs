@@ -32,6 +32,9 @@ use crate::sync::atomic::Ordering;
 /// Stands in the directory while a store is being created: what is found beside it is unfinished.
 pub(crate) const CREATING: &str = "creating";
 
+/// What a store in use tells about itself (see `Options::status_every`): one that is found was left by a crash.
+const STATUS: [&str; 2] = ["status.json", "status.new"];
+
 /// Opens the store that `storage` holds, or creates one.
 pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core, Recovery)> {
     let begun = Instant::now();
@@ -55,7 +58,8 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
         return Err(Error::PageSizeMismatch { asked, found: catalog.page_size });
     }
     refuse_missing(&*storage, &names, &catalog)?;
-    for name in names.iter().filter(|name| name.starts_with(WAITING)) {
+    let passing = |name: &&String| name.starts_with(WAITING) || STATUS.contains(&name.as_str());
+    for name in names.iter().filter(passing) {
         // What can't be removed now takes room until the next opening, and does no other harm.
         let _ = storage.remove(name);
     }

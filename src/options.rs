@@ -83,6 +83,8 @@ pub struct Options {
     retained_limit: Option<(u64, RetainedPolicy)>,
     view_limit: Duration,
     disk_reserve: u64,
+    #[cfg(feature = "status")]
+    status_every: Option<Duration>,
     events: EventSink,
 }
 
@@ -107,6 +109,8 @@ impl Default for Options {
             retained_limit: None,
             view_limit: Duration::from_secs(10),
             disk_reserve: 256 << 20,
+            #[cfg(feature = "status")]
+            status_every: None,
             events: EventSink::default(),
         }
     }
@@ -277,12 +281,29 @@ impl Options {
         self
     }
 
+    /// How often the store's own thread writes down how the store stands, for those who can't open it while this process has
+    /// it: [`Status`](crate::Status) as JSON in the file `status.json` of the store's directory, which is what `vellum top`
+    /// shows. Looking takes a twentieth of the thread's time at most: if it is costly, it is done less often. The file is
+    /// replaced as a whole, not synced, removed when the store is closed, and never read by the store. At least 100 ms;
+    /// needs the store's own thread ([`Options::background`]). With the feature `status`. Off by default.
+    #[cfg(feature = "status")]
+    #[must_use]
+    pub fn status_every(mut self, time: Duration) -> Options {
+        self.status_every = Some(time);
+        self
+    }
+
     /// Whom the store tells what happens by itself. Called by the store's own thread, or by a committing one; it should
     /// return soon, and must not commit to this store.
     #[must_use]
     pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Options {
         self.events = EventSink::new(observer);
         self
+    }
+
+    #[cfg(feature = "status")]
+    pub(crate) fn status_interval(&self) -> Option<Duration> {
+        self.status_every
     }
 
     pub(crate) fn retained_max(&self) -> Option<(u64, RetainedPolicy)> {
@@ -350,6 +371,16 @@ impl Options {
         self.background
     }
 
+    /// These options for a store without a thread, and hence without what only the thread does.
+    pub(crate) fn without_thread(mut self) -> Options {
+        self.background = false;
+        #[cfg(feature = "status")]
+        {
+            self.status_every = None;
+        }
+        self
+    }
+
     /// The page size that was asked for, if one was.
     pub(crate) fn asked_page_size(&self) -> Option<u32> {
         self.page_size
@@ -391,6 +422,20 @@ impl Options {
         }
         if let Some(rate) = self.pack_rate.filter(|rate| *rate < 1 << 20) {
             return refuse("pack_rate", rate, "1048576 or more is");
+        }
+        #[cfg(feature = "status")]
+        if let Some(every) = self.status_every {
+            let value = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+            if value < 100 {
+                return refuse("status_every", value, "100 ms or more is");
+            }
+            if !self.background {
+                return refuse(
+                    "status_every",
+                    value,
+                    "only a store with its own thread (`background`) makes it",
+                );
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Reading: [`Snapshot`], a version pinned for as long as one likes, and [`View`], a short window on one.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ use crate::log::segment::{SegmentTable, Segments};
 use crate::pins::PinKind;
 use crate::sync::Swapped;
 use crate::table::diff::for_each_difference;
-use crate::table::lookup::{lookup, quick_lookup};
+use crate::table::lookup::{for_each_entry, lookup, quick_lookup};
 use crate::table::node::capacity;
 use crate::table::root::Root;
 use crate::version::epoch::OpenMark;
@@ -204,6 +205,36 @@ impl Snapshot {
             Ok(true)
         })?;
         Ok(changes)
+    }
+
+    /// Calls `visit` with every page that holds bytes and the version that wrote it, in ascending order of the ids, until it
+    /// says `ControlFlow::Break(())`. Reads the page table, and no pages.
+    ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// use std::ops::ControlFlow;
+    /// use vellum::{Options, Store};
+    /// let store = Store::in_memory(Options::new())?;
+    /// let mut txn = store.begin()?;
+    /// let id = txn.allocate()?;
+    /// txn.write(id, &[1; 4096])?;
+    /// let version = txn.commit()?;
+    /// let mut found = Vec::new();
+    /// store.snapshot().births(&mut |id, birth| {
+    ///     found.push((id, birth));
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert_eq!(found, [(id, version)]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::SnapshotRevoked`]; [`Error::Corrupt`] or [`Error::Io`] if a part of the page table can't be read.
+    pub fn births(&self, visit: &mut dyn FnMut(PageId, Version) -> ControlFlow<()>) -> Result<()> {
+        let _in_use = self.in_use()?;
+        for_each_entry(&self.core.slab, self.root(), PageId(0), &mut |id, entry| {
+            Ok(!entry.is_page() || visit(id, entry.birth()).is_continue())
+        })
     }
 }
 

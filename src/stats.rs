@@ -232,6 +232,25 @@ impl Stats {
     }
 }
 
+/// A segment file, and how much of it is needed.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SegmentSpace {
+    /// Its number.
+    pub number: u32,
+    /// Bytes of its file. A packed one is shorter than [`Stats::segment_bytes`].
+    pub disk_bytes: u64,
+    /// Bytes of pages and table nodes in it that the current version reaches.
+    pub live_bytes: u64,
+    /// Bytes of pages and table nodes in it that are not freed: live ones, and what older versions still see. A segment without any
+    /// stands ready for reuse, unless the log is in it.
+    pub allocated_bytes: u64,
+    /// Whether it was rewritten without what nobody needs.
+    pub is_packed: bool,
+    /// Whether the log goes on in it.
+    pub is_active: bool,
+}
+
 /// What opening a store found and did.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

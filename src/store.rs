@@ -12,7 +12,7 @@ use crate::options::{Isolation, Options};
 use crate::pins::PinKind;
 use crate::snapshot::{Snapshot, View};
 use crate::space::{Budget, Maintenance};
-use crate::stats::{Recovery, Stats};
+use crate::stats::{Recovery, SegmentSpace, Stats};
 use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::sync::atomic::Ordering;
 use crate::txn::WriteTxn;
@@ -87,7 +87,7 @@ impl Store {
         let core = Arc::new(core);
         let maintainer = match has_thread {
             true => Some(
-                Maintainer::start(&core)
+                Maintainer::start(&core, recovery)
                     .map_err(|error| Error::io("start a thread for", core.path(), error))?,
             ),
             false => None,
@@ -192,34 +192,64 @@ impl Store {
 
     /// The store in numbers. Takes no lock that a commit or a reader could hold; costs in proportion to the number of segments.
     pub fn stats(&self) -> Stats {
+        self.core().stats(self.inner.recovery)
+    }
+
+    /// The segment files, in the order of their numbers, and how much of each is needed. [`Store::stats`] has the sums.
+    ///
+    /// Costs in proportion to the number of segments; holds commits up for a moment. The numbers of a store in use may be a
+    /// moment apart.
+    ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// use vellum::{Options, Store};
+    /// let store = Store::in_memory(Options::new())?;
+    /// let mut txn = store.begin()?;
+    /// let id = txn.allocate()?;
+    /// txn.write(id, &[1; 4096])?;
+    /// txn.commit()?;
+    /// let segments = store.segments();
+    /// assert!(segments[0].is_active && segments[0].live_bytes == 4096);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentSpace> {
         let core = self.core();
-        let mut stats = Stats { recovery: self.inner.recovery, ..Stats::default() };
-        core.counters.fill(&mut stats);
-        core.segments.fill(&mut stats);
-        let gauges = &core.gauges;
+        let active = core.log.lock().appender.position().segment;
+        core.segments.spaces(active)
+    }
+}
+
+impl Core {
+    /// See [`Store::stats`].
+    pub(crate) fn stats(&self, recovery: Recovery) -> Stats {
+        let mut stats = Stats { recovery, ..Stats::default() };
+        self.counters.fill(&mut stats);
+        self.segments.fill(&mut stats);
+        let gauges = &self.gauges;
         stats.appended_bytes = gauges.appended.load(Ordering::Relaxed);
         stats.prepared_bytes = gauges.prepared.load(Ordering::Relaxed);
         let spares = gauges.spares.load(Ordering::Relaxed);
         stats.free_segments = gauges.pool.load(Ordering::Relaxed) + spares;
         stats.segments += spares;
-        stats.disk_bytes += spares * core.segments.geometry().segment_bytes();
-        stats.packed_bytes = core.packed_bytes.load(Ordering::Relaxed);
-        let guard = core.epoch.pin();
-        let root = core.published.load(&guard);
+        stats.disk_bytes += spares * self.segments.geometry().segment_bytes();
+        stats.packed_bytes = self.packed_bytes.load(Ordering::Relaxed);
+        let guard = self.epoch.pin();
+        let root = self.published.load(&guard);
         stats.version = root.version;
         stats.fingerprint = root.fingerprint;
         stats.page_count = root.page_count;
         stats.live_pages = root.live_pages;
-        stats.durable_version = Version(core.durable.load(Ordering::Acquire));
-        stats.page_size = core.segments.geometry().page_size();
-        stats.segment_bytes = core.segments.geometry().segment_bytes();
-        stats.pins = core.registry.live() as u64;
+        stats.durable_version = Version(self.durable.load(Ordering::Acquire));
+        stats.page_size = self.segments.geometry().page_size();
+        stats.segment_bytes = self.segments.geometry().segment_bytes();
+        stats.pins = self.registry.live() as u64;
         stats.log_bytes =
-            stats.appended_bytes.saturating_sub(core.checkpointed_bytes.load(Ordering::Relaxed));
-        stats.table_memory_bytes = core.slab.resident_bytes();
-        (stats.table_reads, stats.table_evictions) = core.slab.reads_and_evictions();
-        stats.limbo_bytes = core.limbo_bytes();
-        stats.verified_bytes = core.segments.verified_bytes();
+            stats.appended_bytes.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed));
+        stats.table_memory_bytes = self.slab.resident_bytes();
+        (stats.table_reads, stats.table_evictions) = self.slab.reads_and_evictions();
+        stats.limbo_bytes = self.limbo_bytes();
+        stats.verified_bytes = self.segments.verified_bytes();
         stats
     }
 }
@@ -227,6 +257,8 @@ impl Store {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.maintainer = None;
+        #[cfg(feature = "status")]
+        self.core.end_status();
         // Best effort: everything acknowledged is durable already, and recovery does the rest. A poisoned store is
         // left as it is.
         if !std::thread::panicking() && self.core.check_poison().is_ok() {

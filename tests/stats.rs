@@ -5,7 +5,9 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -50,6 +52,63 @@ fn the_numbers_are_those_of_the_workload() {
     assert_eq!(stats.retained_bytes(), stats.allocated_bytes - stats.live_bytes);
     assert!(stats.allocated_bytes <= stats.disk_bytes, "{stats:?}");
     store.audit().unwrap();
+}
+
+#[test]
+fn segments_and_births_are_told_one_by_one() {
+    let mut random = Random(seed("segments"));
+    let store = Store::in_memory(small()).unwrap();
+    let mut births: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for tag in 0..400 {
+        let mut txn = store.begin().unwrap();
+        txn.truncate(txn.page_count().max(300)).unwrap();
+        let (id, frees) = (random.below(300), random.below(4) == 0);
+        match frees {
+            true if births.contains_key(&id) => txn.free(PageId(id)).unwrap(),
+            _ => txn.write(PageId(id), &contents(id, tag)).unwrap(),
+        }
+        let frees = frees && births.contains_key(&id);
+        let version = txn.commit().unwrap().get();
+        if frees {
+            births.remove(&id)
+        } else {
+            births.insert(id, version)
+        };
+        if random.below(50) == 0 {
+            kept.push((store.snapshot(), births.clone()));
+        }
+    }
+    kept.push((store.snapshot(), births));
+    for (snapshot, expected) in &kept {
+        let mut found = BTreeMap::new();
+        snapshot
+            .births(&mut |id, version| {
+                assert!(found.insert(id.get(), version.get()).is_none());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(&found, expected);
+        let mut seen = 0;
+        let stop = &mut |_, _| {
+            seen += 1;
+            ControlFlow::Break(())
+        };
+        snapshot.births(stop).unwrap();
+        assert_eq!(seen, 1, "it ends when it is told to");
+    }
+
+    store.maintain(Budget::unlimited()).unwrap();
+    let (segments, stats) = (store.segments(), store.stats());
+    assert_eq!(segments.iter().map(|segment| segment.live_bytes).sum::<u64>(), stats.live_bytes);
+    assert_eq!(segments.iter().map(|segment| segment.allocated_bytes).sum::<u64>(), stats.allocated_bytes);
+    assert_eq!(segments.iter().filter(|segment| segment.is_packed).count() as u64, stats.packed_segments);
+    assert_eq!(segments.iter().filter(|segment| segment.is_active).count(), 1);
+    assert!(segments.windows(2).all(|pair| pair[0].number < pair[1].number));
+    assert!(segments.iter().all(|segment| segment.live_bytes <= segment.allocated_bytes));
+    // Spare files are nobody's segments.
+    let disk: u64 = segments.iter().map(|segment| segment.disk_bytes).sum();
+    assert_eq!(stats.disk_bytes - disk, (stats.segments - segments.len() as u64) * stats.segment_bytes);
 }
 
 /// Says whether syncs may go on, and how many wait.

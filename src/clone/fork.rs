@@ -63,7 +63,7 @@ impl Snapshot {
             .create(crate::open::CREATING, 0)
             .map_err(|error| crate::Error::io("create", storage.path(crate::open::CREATING), error))?;
         found(&storage, &header, &catalog)?;
-        Store::open_on(Arc::new(storage), core.options.clone().background(false))
+        Store::open_on(Arc::new(storage), core.options.clone().without_thread())
     }
 }
 

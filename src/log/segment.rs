@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::{Flaw, node as node_format};
 use crate::id::{Location, PageId, StoreId};
+use crate::stats::SegmentSpace;
 use crate::storage::{Mapping, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, Swap, Swapped};
@@ -203,6 +204,20 @@ impl Segments {
                 }
             }
         }
+    }
+
+    /// What each segment that has a file holds, without a lock.
+    pub(crate) fn spaces(&self, active: u32) -> Vec<SegmentSpace> {
+        let known = self.chunks.iter().filter_map(OnceLock::get).flatten().filter_map(OnceLock::get);
+        let space = |segment: &Segment| SegmentSpace {
+            number: segment.number,
+            disk_bytes: segment.file_bytes.load(Ordering::Relaxed),
+            live_bytes: segment.tip_live.load(Ordering::Relaxed),
+            allocated_bytes: segment.allocated.load(Ordering::Relaxed),
+            is_packed: segment.is_packed.load(Ordering::Relaxed),
+            is_active: segment.number == active,
+        };
+        known.map(|segment| space(segment)).filter(|space| space.disk_bytes > 0).collect()
     }
 
     /// Lets readers find segments below `len`; to be called before the store is read from.

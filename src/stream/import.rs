@@ -61,7 +61,7 @@ fn load(reader: &mut StreamReader<'_>, staging: &Path, options: &Options) -> Res
         // A delta is for a store that stands at its base, and here is none.
         return Err(Error::WrongBase { expected: base.fingerprint, found: Fingerprint::EMPTY });
     }
-    let options = options.clone().page_size(header.page_size).create(true).background(false);
+    let options = options.clone().page_size(header.page_size).create(true).without_thread();
     options.check()?;
     let storage = FileStorage::open(staging, true)?;
     let (core, _) = crate::open::open(Arc::new(storage), options)?;

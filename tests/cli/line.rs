@@ -7,8 +7,16 @@ use vellum::{Options, Store};
 
 use crate::bench::{Bench, Done, tree};
 
-const READERS: [&[&str]; 7] =
-    [&["info"], &["ls"], &["log"], &["stat"], &["verify"], &["cat", "0"], &["export", "out"]];
+const READERS: [&[&str]; 8] = [
+    &["info"],
+    &["ls"],
+    &["log"],
+    &["stat"],
+    &["verify"],
+    &["cat", "0"],
+    &["export", "out"],
+    &["map", "out"],
+];
 
 /// `words` with `dir` as the first argument.
 fn on<'a>(words: &[&'a str], dir: &'a str) -> Vec<&'a str> {

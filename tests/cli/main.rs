@@ -3,7 +3,9 @@
 
 mod bench;
 mod line;
+mod map;
 mod names;
 mod progress;
 mod stores;
 mod streams;
+mod top;

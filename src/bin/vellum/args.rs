@@ -4,6 +4,7 @@ mod names;
 mod streams;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -201,6 +202,29 @@ pub(crate) enum Command {
     /// Counters begin at zero when the store is opened, so here they tell what opening did. Locks the store while it runs.
     #[command(verbatim_doc_comment, after_help = "Example:\n  vellum stat shop")]
     Stat(Dir),
+    /// Show who keeps old versions and what a store does, now: also of a store in use
+    ///
+    /// Another process has the store open as a rule. It is the one to tell, if it opened the store with
+    /// `Options::status_every` (feature `status`); what it wrote last is shown, and drawn anew as it goes on, until Ctrl-C. A
+    /// store that nobody has open is opened, shown once, and closed.
+    ///
+    /// KEEPS ALONE is what would come back if that one pin went, VERSION KEEPS if all pins of its version went.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum top shop\n  vellum top shop --json | jq '.stats.disk_bytes'"
+    )]
+    Top(Top),
+    /// Draw a store: pages by age, segments by liveness, snapshots by unique bytes
+    ///
+    /// The picture is an SVG, which browsers show; what is under the pointer is told in words. It is of the same size however
+    /// large the store is: then each cell stands for more pages, and each bar for more segments.
+    ///
+    /// Reads the page table twice, and no pages. Locks the store while it runs.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum map shop shop.svg\n  vellum map shop - | rsvg-convert --output shop.png"
+    )]
+    Map(Map),
     /// Print a script that completes this tool's command lines in a shell
     ///
     /// Put it where the shell looks for such scripts, or have it read when a shell starts.
@@ -287,4 +311,30 @@ pub(crate) struct Log {
 pub(crate) struct Completions {
     /// The shell.
     pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Map {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    /// The file to write, or `-` for standard output, which is the default unless that is a terminal.
+    pub(crate) file: Option<PathBuf>,
+    /// Replace FILE if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    /// Time between two looks: 1s, 15s, 1m.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = names::duration)]
+    pub(crate) every: Duration,
+    /// Show it once, as is done where standard output is no terminal.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Show so many pins at most.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) pins: usize,
 }

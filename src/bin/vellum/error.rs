@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use vellum::Error;
 
+use crate::top::other_status;
+
 pub(crate) const OTHER: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 pub(crate) const DAMAGE: u8 = 3;
@@ -40,6 +42,17 @@ pub(crate) enum Failure {
     OddLength { file: PathBuf, bytes: u64, page_size: usize },
     #[error("the pages that differ need more than {limit} bytes of memory: raise --memory")]
     TooLarge { limit: u64 },
+    #[error(
+        "{} is in use by another process, which doesn't tell how it stands: let it open the store with \
+         Options::status_every, or stop it first",
+        .dir.display()
+    )]
+    TellsNothing { dir: PathBuf },
+    #[error(
+        "{} was written by a version of vellum that this one doesn't understand: use the tool of that version",
+        .file.display()
+    )]
+    OtherStatus { file: PathBuf, found: Option<u64> },
     #[error("can't {operation} {}: {source}", .file.display())]
     File { operation: &'static str, file: PathBuf, source: Arc<io::Error> },
     #[error("can't write to standard output: {0}")]
@@ -80,6 +93,7 @@ impl Failure {
             Failure::Usage(_) => USAGE,
             Failure::Stdout(source) if source.kind() == ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::File { source, .. } | Failure::Stdout(source) => code_of_io(source),
+            Failure::TellsNothing { .. } => LOCKED,
             _ => OTHER,
         }
     }
@@ -95,6 +109,8 @@ impl Failure {
                 ("odd_length", json!({ "file": text(file), "bytes": bytes, "page_size": page_size }))
             }
             Failure::TooLarge { limit } => ("transaction_too_large", json!({ "limit": limit })),
+            Failure::TellsNothing { dir } => ("locked", json!({ "dir": text(dir) })),
+            Failure::OtherStatus { file, found } => ("other_status", other_status(file, *found)),
             Failure::File { operation, file, .. } => {
                 ("io", json!({ "operation": operation, "file": text(file) }))
             }

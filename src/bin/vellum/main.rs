@@ -9,12 +9,14 @@ mod export;
 mod load;
 mod log;
 mod manual;
+mod map;
 mod output;
 mod part;
 mod place;
 mod progress;
 mod snapshot;
 mod store;
+mod top;
 mod which;
 
 use std::process::ExitCode;
@@ -52,6 +54,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Apply(args) => export::apply(args, show),
         Command::Fold(args) => export::fold(args, show),
         Command::Verify(args) => export::verify(args, show),
+        Command::Top(args) => top::top(args, show),
+        Command::Map(args) => map::map(args, show),
         Command::Snapshot(command) => snapshot::snapshot(command, show),
         Command::Hold(command) => snapshot::hold(command, show),
         Command::Bookmark(command) => snapshot::bookmark(command, show),

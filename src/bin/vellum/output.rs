@@ -70,7 +70,7 @@ impl Report {
         put(text.as_bytes())
     }
 
-    fn to_table(&self) -> String {
+    pub(crate) fn to_table(&self) -> String {
         let mut rows = Vec::new();
         self.add_rows("", &mut rows);
         let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
@@ -170,7 +170,7 @@ impl Serialize for Field {
 }
 
 /// A time as RFC 3339 in UTC, to the millisecond, which is what a store keeps.
-fn utc(time: SystemTime) -> String {
+pub(crate) fn utc(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Days to a date by way of eras of 400 years that begin in March, so that the leap day is an era's last.

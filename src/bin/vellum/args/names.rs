@@ -180,7 +180,7 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time: a number and s, m, h, d or w, such as 12h");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds: u64 = match unit {
