@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::{Fingerprint, PageId, Version};
+use crate::quiesce::{HookCause, HookPhase};
 
 /// What every fallible call returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -259,6 +261,44 @@ pub enum Error {
         name: String,
         /// The owner given.
         owner: String,
+    },
+    /// An application's hook kept a quiesced snapshot from being taken. The application goes on, and there is no snapshot.
+    #[error(
+        "the hook {hook:?} {cause}, when asked to {phase}: see to the application, then take the snapshot again"
+    )]
+    HookFailed {
+        /// The hook's name.
+        hook: String,
+        /// What it was asked to do.
+        phase: HookPhase,
+        /// What came of it.
+        cause: HookCause,
+    },
+    /// A quiesced snapshot was there only when the application had gone on already, and was dropped.
+    #[error(
+        "the snapshot took longer than the application may stand still ({deadline:?}): try again, or allow for more with Quiesce::deadline"
+    )]
+    QuiesceLate {
+        /// How long it may stand still.
+        deadline: Duration,
+    },
+    /// The store's hooks were in use by other snapshots all the time.
+    #[error("the hooks are in use by another snapshot since {waited:?}: try again later")]
+    QuiesceBusy {
+        /// How long they were waited for.
+        waited: Duration,
+    },
+    /// A hook of that name is registered already.
+    #[error("a hook named {hook:?} is registered already: remove that one, or choose another name")]
+    HookExists {
+        /// The hook's name.
+        hook: String,
+    },
+    /// No hook of that name is registered.
+    #[error("no hook named {hook:?} is registered: see Store::hook_infos")]
+    HookNotFound {
+        /// The hook's name.
+        hook: String,
     },
     /// The snapshot kept more than the store's limit allows, and was taken from its holders.
     #[error(

@@ -37,6 +37,7 @@
 //! | choose what transactions may see | [`Isolation`] |
 //! | tell what changed | [`Snapshot::diff`], [`Snapshot::fingerprint`] |
 //! | back up and restore | [`Snapshot::export`], [`verify_stream`], [`Store::import`], [`Snapshot::export_raw`] |
+//! | have the application flush and stand still for a snapshot | [`Store::create_snapshot_quiesced`], [`QuiesceHook`] |
 //! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
 //! | bring another disk, or a hostile one | [`storage::Storage`], [`Store::open_on`], `storage::sim` (feature `sim`) |
 //!
@@ -74,6 +75,7 @@ mod open;
 mod options;
 mod pins;
 mod progress;
+mod quiesce;
 mod rollback;
 mod snapshot;
 mod space;
@@ -99,6 +101,10 @@ pub use names::{Bookmark, Hold, NamedSnapshot, Naming, SnapshotSpace};
 pub use options::{Durability, Isolation, Options, ReadMode, Verify};
 pub use pins::{Pin, PinKind};
 pub use progress::{Observer, Progress};
+pub use quiesce::{
+    AbortCause, HookCause, HookFailure, HookInfo, HookNeed, HookPhase, HookResult, Quiesce, QuiesceHook,
+    Quiesced, Window,
+};
 pub use rollback::RolledBack;
 pub use snapshot::{Snapshot, View};
 pub use space::{Budget, Maintenance};

@@ -10,6 +10,7 @@ use crate::maintain::Maintainer;
 use crate::open;
 use crate::options::{Isolation, Options};
 use crate::pins::PinKind;
+use crate::quiesce::Hooks;
 use crate::snapshot::{Snapshot, View};
 use crate::space::{Budget, Maintenance};
 use crate::stats::{Recovery, SegmentSpace, Stats};
@@ -46,6 +47,7 @@ pub struct Store {
 struct Inner {
     core: Arc<Core>,
     recovery: Recovery,
+    hooks: Hooks,
     /// Dropped, and thereby joined, before the last checkpoint is written.
     maintainer: Option<Maintainer>,
 }
@@ -92,11 +94,15 @@ impl Store {
             ),
             false => None,
         };
-        Ok(Store { inner: Arc::new(Inner { core, recovery, maintainer }) })
+        Ok(Store { inner: Arc::new(Inner { core, recovery, hooks: Hooks::default(), maintainer }) })
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.inner.hooks
     }
 
     /// Begins a transaction under snapshot isolation.

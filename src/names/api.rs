@@ -144,6 +144,16 @@ impl Store {
         self.open_snapshot(name)
     }
 
+    /// Whether a snapshot of that name could be made now.
+    pub(crate) fn check_new_name(&self, name: &str, naming: &Naming) -> Result<NameChange> {
+        check_name("a snapshot's name", name)?;
+        let change = NameChange::Create { name: name.to_owned(), info: naming.clone().info()? };
+        check_size(&change)?;
+        self.core().check_poison()?;
+        self.core().names.lock().check(&change, now_ms())?;
+        Ok(change)
+    }
+
     /// Opens a named snapshot. Costs a look-up; the snapshot stays readable when its name is dropped.
     ///
     /// # Errors
@@ -259,18 +269,24 @@ impl Store {
     }
 
     fn change_names(&self, change: NameChange) -> Result<()> {
-        let bytes = change.encode().map_or(usize::MAX, |bytes| bytes.len());
-        if bytes > CHANGE_BYTES_MAX {
-            return Err(Error::InvalidName {
-                what: "a change of the names",
-                value: format!("{bytes} bytes"),
-                expected: format!("at most {CHANGE_BYTES_MAX} bytes are"),
-            });
-        }
+        check_size(&change)?;
         let core = self.core();
         let request = Request { names: Some(change), ..Request::nothing(Durability::Sync) };
         let done = core.queue.submit(request, |batch| commit_batch(core, &batch));
         core.after_commit();
         done.map(drop)
+    }
+}
+
+/// Refuses what doesn't fit into a record.
+fn check_size(change: &NameChange) -> Result<()> {
+    let bytes = change.encode().map_or(usize::MAX, |bytes| bytes.len());
+    match bytes <= CHANGE_BYTES_MAX {
+        true => Ok(()),
+        false => Err(Error::InvalidName {
+            what: "a change of the names",
+            value: format!("{bytes} bytes"),
+            expected: format!("at most {CHANGE_BYTES_MAX} bytes are"),
+        }),
     }
 }

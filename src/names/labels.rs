@@ -86,7 +86,7 @@ pub(super) fn time_of(millis: u64) -> Option<SystemTime> {
 }
 
 /// Refuses what can't be kept as a name or shown on a line.
-pub(super) fn check_name(what: &'static str, value: &str) -> Result<()> {
+pub(crate) fn check_name(what: &'static str, value: &str) -> Result<()> {
     let is_fit = !value.is_empty()
         && value.len() <= NAME_BYTES_MAX
         && !value.chars().any(char::is_control)

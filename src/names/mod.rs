@@ -21,4 +21,5 @@ mod tests;
 
 pub use api::{Bookmark, Hold, NamedSnapshot};
 pub use labels::Naming;
+pub(crate) use labels::check_name;
 pub use space::SnapshotSpace;
