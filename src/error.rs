@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::{Fingerprint, PageId, Version};
+use crate::id::{Fingerprint, PageId, StoreId, Version};
 use crate::quiesce::{HookCause, HookPhase};
 
 /// What every fallible call returns.
@@ -299,6 +299,22 @@ pub enum Error {
     HookNotFound {
         /// The hook's name.
         hook: String,
+    },
+    /// A group has each store once.
+    #[error(
+        "store {store} is given twice, or shares the first half of its id with another: give each member of a group once"
+    )]
+    DuplicateMember {
+        /// The store.
+        store: StoreId,
+    },
+    /// A group snapshot that not all of its members have is no consistent whole.
+    #[error("the group snapshot {name:?} is missing in {}: drop it, or make the group of all its stores", .missing.join(", "))]
+    GroupIncomplete {
+        /// The group snapshot's name.
+        name: String,
+        /// The members without it, by the first 16 digits of their ids.
+        missing: Vec<String>,
     },
     /// The snapshot kept more than the store's limit allows, and was taken from its holders.
     #[error(

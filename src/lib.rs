@@ -38,6 +38,7 @@
 //! | tell what changed | [`Snapshot::diff`], [`Snapshot::fingerprint`] |
 //! | back up and restore | [`Snapshot::export`], [`verify_stream`], [`Store::import`], [`Snapshot::export_raw`] |
 //! | have the application flush and stand still for a snapshot | [`Store::create_snapshot_quiesced`], [`QuiesceHook`] |
+//! | take, keep and export snapshots of several stores at one moment | [`Group`] |
 //! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
 //! | bring another disk, or a hostile one | [`storage::Storage`], [`Store::open_on`], `storage::sim` (feature `sim`) |
 //!
@@ -62,6 +63,7 @@ mod core;
 mod error;
 mod format;
 mod govern;
+mod group;
 mod histogram;
 mod id;
 mod log;
@@ -95,6 +97,9 @@ pub use audit::Audit;
 pub use clone::Cloned;
 pub use error::{Error, Result};
 pub use govern::{Event, RetainedPolicy};
+pub use group::{
+    Group, GroupCreated, GroupId, GroupSnapshot, GroupSummary, MemberSummary, verify_group_export,
+};
 pub use histogram::Histogram;
 pub use id::{Fingerprint, PageId, StoreId, Version};
 pub use names::{Bookmark, Hold, NamedSnapshot, Naming, SnapshotSpace};

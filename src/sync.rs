@@ -38,6 +38,8 @@ pub(crate) enum Planted {
     NameGoneAtOnce = 7,
     /// The same, when one of the two catalogs on disk lists it.
     NameGoneAfterOne = 8,
+    /// A group's members are named one after the other, each under its own lock only.
+    GroupOneByOne = 9,
 }
 
 /// The bug that is planted now, as a number; each test that plants one does so in a process of its own.

@@ -4,6 +4,7 @@
 //! Method: hooks that note each call, and that fail, panic or hang where they are told to; hanging ones hang until the test lets
 //! them go, so nothing depends on how fast anything is. The notes are held against the rules: `thaw` once after each
 //! `freeze`, `abort` exactly where no snapshot counts on the hook, `freeze` in order and `thaw` in the reverse one.
+#![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 mod common;
 

@@ -186,8 +186,9 @@ fn commit_admitted(
         value: found,
         expected: "names that can be written are".to_owned(),
     })?;
-    // What a name keeps, or no longer keeps, must be on the disk before anything is freed because of it.
-    let will_sync = names.is_some() || admitted.iter().any(|request| request.durability == Durability::Sync);
+    // What a name no longer keeps must be on the disk before anything is freed because of it; a new one only keeps more.
+    let is_freeing = change.names.is_some_and(|change| !matches!(change, NameChange::Create { .. }));
+    let will_sync = is_freeing || admitted.iter().any(|request| request.durability == Durability::Sync);
     let meta_bytes = change.meta.as_ref().map_or(0, |meta| meta.len());
     let extra_bytes = extra_bytes(meta_bytes, names.as_ref().map(Vec::len));
     let shape = Shape { pages: pages.len(), freed: freed.len(), extra_bytes };
@@ -303,7 +304,7 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
 }
 
 /// Holds a batch up while too much memory waits for views.
-pub(super) fn wait_for_limbo(core: &Core) -> Result<()> {
+pub(crate) fn wait_for_limbo(core: &Core) -> Result<()> {
     let limit = core.options.limbo_bytes_max();
     let mut limbo = core.limbo_bytes();
     if limbo <= limit {

@@ -10,11 +10,14 @@
 //!   hold records (`record`), the pages that follow their record, and runs of table nodes (`node`);
 //! - `packed-%08x-%08x`: what a rewrite kept of a sparse segment, by number and rewrite (`packed`);
 //! - `creating`: only while a store is being created.
+//!
+//! An exported group is a directory with `group.vellum` (`group`) and one stream (`stream`) for each member.
 
 pub(crate) mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod code;
 pub(crate) mod control;
+pub(crate) mod group;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod packed;

@@ -145,13 +145,12 @@ impl Store {
     }
 
     /// Whether a snapshot of that name could be made now.
-    pub(crate) fn check_new_name(&self, name: &str, naming: &Naming) -> Result<NameChange> {
+    pub(crate) fn check_new_name(&self, name: &str, naming: &Naming) -> Result<()> {
         check_name("a snapshot's name", name)?;
         let change = NameChange::Create { name: name.to_owned(), info: naming.clone().info()? };
         check_size(&change)?;
         self.core().check_poison()?;
-        self.core().names.lock().check(&change, now_ms())?;
-        Ok(change)
+        self.core().names.lock().check(&change, now_ms())
     }
 
     /// Opens a named snapshot. Costs a look-up; the snapshot stays readable when its name is dropped.

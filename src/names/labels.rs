@@ -40,6 +40,10 @@ impl Naming {
         self
     }
 
+    pub(crate) fn has_label(&self, key: &str) -> bool {
+        self.labels.contains_key(key)
+    }
+
     /// From so long after now on, retention may drop the snapshot. Nothing drops it by itself.
     #[must_use]
     pub fn expires_in(mut self, time: Duration) -> Naming {

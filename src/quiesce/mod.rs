@@ -20,6 +20,7 @@ mod hook;
 mod worker;
 
 pub use api::{Quiesce, Quiesced};
+pub(crate) use freeze::Frozen;
 pub(crate) use hook::Hooks;
 pub use hook::{AbortCause, HookCause, HookFailure, HookInfo, HookNeed, HookPhase, HookResult, QuiesceHook};
 pub use worker::Window;
