@@ -1,0 +1,166 @@
+//! The page's text: Markdown with a table of targets, pictures, and every figure with its spread.
+
+use std::fmt::Write;
+
+use super::svg::{Bar, Chart, picture};
+use super::{FLOOR, OURS, Records, targets};
+use crate::Result;
+use crate::args::Plot;
+use crate::record::{Figure, Value, number};
+
+/// Pictures: file name, heading, and the figures that it shows.
+const PICTURES: &[(&str, &str, &[&str])] = &[
+    ("pins", "Pins", &["pin/view_ns", "pin/snapshot_ns", "pin@10000/view_ns", "pin@10000/snapshot_ns"]),
+    (
+        "reads",
+        "Reads at a snapshot",
+        &[
+            "read-random-8-1/ns",
+            "read-random-page-1/ns",
+            "read-zipfian-8-1/ns",
+            "read-zipfian-page-1/ns",
+            "read-random-page-2/reads_per_s",
+            "read-random-page-8/reads_per_s",
+        ],
+    ),
+    (
+        "durable",
+        "Durable commits",
+        &[
+            "durable-1-1/commits_per_s",
+            "durable-1-8/commits_per_s",
+            "durable-64-1/pages_per_s",
+            "durable-1024-1/pages_per_s",
+            "durable-1-1/written_per_page",
+            "durable-1-1/p99_us",
+        ],
+    ),
+    (
+        "buffered",
+        "Buffered commits",
+        &[
+            "buffered-1-1/commits_per_s",
+            "buffered-1-8/commits_per_s",
+            "buffered-64-1/pages_per_s",
+            "buffered-1024-1/pages_per_s",
+        ],
+    ),
+    ("copies", "Copies, clones, openings", &["export/seconds", "delta/ms", "clone/ms", "reopen/ms"]),
+    (
+        "mixes",
+        "Readers beside writers, and YCSB's mixes",
+        &[
+            "beside/pages_per_s",
+            "beside/reads_per_s",
+            "mix-a/ops_per_s",
+            "mix-b/ops_per_s",
+            "mix-d/ops_per_s",
+            "mix-e/ops_per_s",
+        ],
+    ),
+];
+
+pub(super) fn write(records: &Records, args: &Plot) -> Result<String> {
+    let mut page = String::new();
+    head(&mut page, records)?;
+    writeln!(page, "## Targets\n")?;
+    table(&mut page, &["work", "vellum", "against", "target", "reached", ""], &targets::rows(records))?;
+    let base = args.page.parent().unwrap_or_else(|| "".as_ref());
+    for (name, heading, ids) in PICTURES {
+        let charts: Vec<Chart> = ids.iter().filter_map(|id| chart(records, id)).collect();
+        if charts.is_empty() {
+            continue;
+        }
+        let path = args.pictures.join(format!("{name}.svg"));
+        std::fs::write(&path, picture(&charts))?;
+        let shown = path.strip_prefix(base).unwrap_or(&path).display();
+        writeln!(page, "## {heading}\n\n![{heading}]({shown})\n")?;
+    }
+    writeln!(page, "## Every figure\n\nMedians; the range of the samples in brackets.\n")?;
+    let mut header = vec!["figure"];
+    header.extend(records.peers.iter().map(|peer| peer.name.as_str()));
+    let rows: Vec<Vec<String>> = records.ids.iter().filter_map(|id| row(records, id)).collect();
+    table(&mut page, &header, &rows)?;
+    writeln!(page, "## What they were set to\n")?;
+    let settings: Vec<[String; 2]> =
+        records.peers.iter().map(|peer| [peer.name.clone(), peer.settings.clone()]).collect();
+    table(&mut page, &["peer", "settings"], &settings)?;
+    Ok(page)
+}
+
+fn head(page: &mut String, records: &Records) -> Result {
+    let run = &records.run;
+    let mebibytes = (run.pages * run.page_bytes as u64) >> 20;
+    let memory = run.memory_mib.map(|mib| format!(", {mib} MiB of memory for each")).unwrap_or_default();
+    writeln!(
+        page,
+        "# vellum beside its peers\n\n\
+         This page is made by a command; what it says of speed was measured in one run on one machine: {} cores, {}, {}, \
+         {}. {} pages of {} bytes ({mebibytes} MiB) in each store{memory}; {} rounds of about {} ms.\n\n\
+         ```sh\n\
+         just peers        # measures, and makes this page; `just peers --quick` takes a few minutes\n\
+         ```\n\n\
+         Each peer has a process of its own, which stands still while it isn't its turn: what it does in the background \
+         it does in its own time. All take turns, round by round, forwards and backwards. Pages can't be compressed; every \
+         sum that is read and, before and after, every byte of every page is compared with an oracle; a wrong one ends the run. \
+         Durable means on the disk when the call returns. Buffered means that a crash may lose it: \
+         LMDB's NOSYNC may then lose the whole store, all others only the end. What is written is what the process made dirty in \
+         files (`/proc/PID/io`). The floor is no store: a bare mapping, a bare write and `fdatasync` of the pages \
+         alone, `cp`.\n",
+        run.cores, run.cpu, run.kernel, run.file_system, run.pages, run.page_bytes, run.rounds, run.millis,
+    )?;
+    Ok(())
+}
+
+fn table<R: AsRef<[C]>, C: AsRef<str>>(page: &mut String, header: &[&str], rows: &[R]) -> Result {
+    writeln!(page, "| {} |\n|{}", header.join(" | "), "---|".repeat(header.len()))?;
+    for row in rows {
+        let cells: Vec<&str> = row.as_ref().iter().map(AsRef::as_ref).collect();
+        writeln!(page, "| {} |", cells.join(" | "))?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+fn row(records: &Records, id: &str) -> Option<Vec<String>> {
+    let any = records.any(id)?;
+    let unit = if any.unit.is_empty() { String::new() } else { format!(", {}", any.unit) };
+    let mut row = vec![format!("{}{unit}", any.title)];
+    for peer in &records.peers {
+        row.push(match records.figure(id, &peer.name) {
+            Some(Figure { value: Some(value), .. }) => cell(value, peer.name == OURS),
+            Some(Figure { note: Some(note), .. }) if note.starts_with("failed") => "failed".to_owned(),
+            _ => "-".to_owned(),
+        });
+    }
+    Some(row)
+}
+
+fn cell(value: &Value, is_ours: bool) -> String {
+    let median = if is_ours { format!("**{}**", number(value.median)) } else { number(value.median) };
+    if value.samples.len() == 1 {
+        return median;
+    }
+    format!("{median} ({}-{})", number(value.min), number(value.max))
+}
+
+fn chart(records: &Records, id: &str) -> Option<Chart> {
+    let any = records.any(id)?;
+    let bars: Vec<Bar> = records
+        .peers
+        .iter()
+        .filter_map(|peer| {
+            let value = records.figure(id, &peer.name)?.value.as_ref()?;
+            let color = match peer.name.as_str() {
+                OURS => "#c0392b",
+                FLOOR => "#b0b0b0",
+                _ => "#5b7fa6",
+            };
+            Some(Bar { name: peer.name.clone(), median: value.median, min: value.min, max: value.max, color })
+        })
+        .collect();
+    if bars.is_empty() {
+        return None;
+    }
+    Some(Chart { title: any.title.clone(), unit: any.unit.clone(), better: any.better, bars })
+}

@@ -1,0 +1,156 @@
+//! Readers and writers beside each other, and what a reader that stays costs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::commits::Committer;
+use super::{Ground, Values, rate, values};
+use crate::Result;
+use crate::engine::{Engine, Pages, Promise, Reader, missing};
+use crate::measure::Random;
+use crate::pages::{PAGE, first_word};
+use crate::process::{disk_bytes, memory_bytes};
+
+/// Pages in each transaction of a writer beside readers.
+const PAGES: usize = 16;
+
+/// Buffered commits of one writer and reads of one reader: each alone, then together.
+pub(super) fn beside<E: Engine>(ground: &Ground<E>, time: Duration, seed: u64) -> Result<Values> {
+    ground.engine.promise(Promise::Buffered)?;
+    let mut writer = Committer::new(ground, PAGES, Promise::Buffered, seed)?;
+    let reader = ground.engine.reader()?;
+    let lasts = |start: Instant| start.elapsed() < time;
+    let writes_alone = write_while(&mut writer, &lasts)?;
+    let reads_alone = read_while::<E>(ground, &reader, seed, &lasts)?;
+    let stops = AtomicBool::new(false);
+    let (writes, reads) = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let reader = ground.engine.reader()?;
+            read_while::<E>(ground, &reader, seed, &|_| !stops.load(Ordering::Relaxed))
+        });
+        let writes = write_while(&mut writer, &lasts);
+        stops.store(true, Ordering::Relaxed);
+        let reads = thread.join().map_err(|_| "the reader panicked")??;
+        Ok::<_, crate::Fault>((writes?, reads))
+    })?;
+    ground.engine.promise(Promise::Durable)?;
+    Ok(values([
+        ("pages_per_s", writes),
+        ("reads_per_s", reads),
+        ("writer_kept", writes / writes_alone),
+        ("reader_kept", reads / reads_alone),
+    ]))
+}
+
+fn write_while<E: Engine>(writer: &mut Committer<'_, E>, lasts: &dyn Fn(Instant) -> bool) -> Result<f64> {
+    let (start, mut count) = (Instant::now(), 0);
+    while count == 0 || lasts(start) {
+        writer.commit()?;
+        count += PAGES as u64;
+    }
+    Ok(rate(count, start.elapsed()))
+}
+
+/// Whole pages, 64 for each pin.
+fn read_while<E: Engine>(
+    ground: &Ground<E>,
+    reader: &E::Reader,
+    seed: u64,
+    lasts: &dyn Fn(Instant) -> bool,
+) -> Result<f64> {
+    let (mut random, start, mut count, mut sum) = (Random::new(seed), Instant::now(), 0, 0_u64);
+    while count == 0 || lasts(start) {
+        let view = reader.pin()?;
+        for _ in 0..64 {
+            sum = sum.wrapping_add(view.read(random.below(ground.oracle.pages()), crate::pages::sum)?);
+        }
+        count += 64;
+    }
+    std::hint::black_box(sum);
+    Ok(rate(count, start.elapsed()))
+}
+
+/// Pages in each transaction while a reader stays.
+const BATCH: usize = 64;
+/// How often they are all overwritten.
+const TIMES: u64 = 6;
+
+/// A sixteenth of all pages is overwritten again and again: without a reader, beside one, and after it is gone. A
+/// perfect store keeps one copy of them, and gives it back.
+pub(super) fn long_reader<E: Engine>(ground: &Ground<E>, seed: u64) -> Result<Values> {
+    if !E::HAS_SNAPSHOTS {
+        return missing("it has no snapshots");
+    }
+    let hot = (ground.oracle.pages() / 16).max(BATCH as u64);
+    let overwrite = |seed: u64, times: u64| -> Result<f64> {
+        ground.engine.promise(Promise::Buffered)?;
+        let mut writer = Committer::new(ground, BATCH, Promise::Buffered, seed)?.below(hot);
+        let (start, count) = (Instant::now(), (hot * times).div_ceil(BATCH as u64));
+        for _ in 0..count {
+            writer.commit()?;
+        }
+        ground.engine.sync()?;
+        ground.engine.promise(Promise::Durable)?;
+        Ok(rate(count * BATCH as u64, start.elapsed()))
+    };
+    let weigh = || -> Result<(f64, f64)> {
+        // What is done in the background to give room back gets its time.
+        std::thread::sleep(Duration::from_millis(300));
+        Ok((
+            disk_bytes(&ground.store)? as f64 / f64::from(1 << 20),
+            memory_bytes()? as f64 / f64::from(1 << 20),
+        ))
+    };
+    overwrite(seed, TIMES)?;
+    let free = overwrite(seed + 1, TIMES)?;
+    let (disk, memory) = weigh()?;
+    let snapshot = ground.engine.snapshot()?;
+    let word = ground.oracle.word(1);
+    check(&snapshot, word)?;
+    let beside = overwrite(seed + 2, 2 * TIMES)?;
+    let (disk_held, memory_held) = weigh()?;
+    check(&snapshot, word)?;
+    drop(snapshot);
+    overwrite(seed + 3, TIMES)?;
+    let (disk_after, memory_after) = weigh()?;
+    let copy = (hot * PAGE as u64) as f64 / f64::from(1 << 20);
+    Ok(values([
+        ("disk_copies", (disk_held - disk) / copy),
+        ("disk_copies_after", (disk_after - disk) / copy),
+        ("memory_mib", memory_held - memory),
+        ("memory_mib_after", memory_after - memory),
+        ("writer_kept", beside / free),
+    ]))
+}
+
+/// A snapshot shows what it was taken of.
+fn check(snapshot: &impl Pages, word: u64) -> Result {
+    let seen = snapshot.read(1, first_word)?;
+    if seen == word {
+        Ok(())
+    } else {
+        Err(Box::new(crate::pages::Wrong("a snapshot has changed".to_owned())))
+    }
+}
+
+pub(super) fn hold<E: Engine>(
+    ground: &Ground<E>,
+    held: &mut Vec<E::Snapshot>,
+    count: u32,
+    changes: u32,
+    seed: u64,
+) -> Result<Values> {
+    if !E::HAS_SNAPSHOTS {
+        return missing("it has no snapshots");
+    }
+    ground.engine.promise(Promise::Buffered)?;
+    let mut writer = Committer::new(ground, changes as usize, Promise::Buffered, seed)?;
+    for _ in 0..count {
+        if changes > 0 {
+            writer.commit()?;
+        }
+        held.push(ground.engine.snapshot()?);
+    }
+    ground.engine.promise(Promise::Durable)?;
+    Ok(Values::new())
+}
