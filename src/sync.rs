@@ -40,6 +40,10 @@ pub(crate) enum Planted {
     NameGoneAfterOne = 8,
     /// A group's members are named one after the other, each under its own lock only.
     GroupOneByOne = 9,
+    /// Grace periods count as passed as soon as they are asked for.
+    NoGrace = 10,
+    /// What was judged dead is freed with the first grace period that passes, not with its own.
+    LimboOrder = 11,
 }
 
 /// The bug that is planted now, as a number; each test that plants one does so in a process of its own.

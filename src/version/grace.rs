@@ -7,8 +7,8 @@
 use crossbeam_epoch::Guard;
 
 use super::epoch::Epoch;
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Planted, has_planted};
 
 /// The tickets of one store.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl Grace {
 
     /// The greatest ticket whose grace period has passed; so have those of all lower ones.
     pub(crate) fn passed(&self) -> u64 {
-        self.passed.load(Ordering::Acquire)
+        let passes = if has_planted(Planted::NoGrace) { &self.issued } else { &*self.passed };
+        passes.load(Ordering::Acquire)
     }
 
     /// Tries to bring grace periods to their end. Never waits.

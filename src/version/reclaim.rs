@@ -278,7 +278,10 @@ impl Reclaimer {
 
     /// Step 5.
     fn free_released(&mut self, passed: u64) -> bool {
-        let ready = self.released.partition_point(|released| released.ticket <= passed);
+        let ready = match has_planted(Planted::LimboOrder) {
+            true => self.released.len(),
+            false => self.released.partition_point(|released| released.ticket <= passed),
+        };
         for released in self.released.drain(..ready) {
             self.limbo_bytes -= released.bytes;
             for item in released.dead {
