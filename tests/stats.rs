@@ -1,4 +1,4 @@
-//! Goal: `stats` tells the truth, and tells it at once, whatever commits are held up by.
+//! Goal: `stats` tells the truth, and tells it at once, whatever commits are held up by; and a checkpoint holds no commit up.
 //!
 //! Method: a random workload whose sums the test keeps itself; and a storage whose syncs wait until the test lets them go.
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
@@ -252,4 +252,38 @@ fn a_commit_that_hangs_in_a_sync_holds_up_neither_stats_nor_readers() {
         assert_eq!(writer.join().unwrap().get(), first.get() + 1);
     });
     assert_eq!(store.stats().transactions, 2);
+}
+
+#[test]
+fn commits_go_on_while_a_checkpoint_waits_for_the_disk() {
+    let gate = Arc::new(Gate::default());
+    let storage = Gated { inner: MemoryStorage::new(), gate: gate.clone() };
+    let store = Store::open_on(Arc::new(storage), small()).unwrap();
+    let commit = |tag| {
+        let mut txn = store.begin().unwrap();
+        txn.truncate(8).unwrap();
+        txn.write(PageId(3), &contents(3, tag)).unwrap();
+        txn.commit_with(Durability::Buffered).unwrap()
+    };
+    commit(1);
+    gate.shut(true);
+    std::thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| store.maintain(Budget::unlimited()).map(drop));
+        gate.await_waiting();
+        let before = store.stats().checkpoints;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let commit = &commit;
+        scope.spawn(move || {
+            for tag in 2..=20 {
+                commit(tag);
+            }
+            sender.send(()).unwrap();
+        });
+        let last = receiver.recv_timeout(Duration::from_secs(20));
+        assert_eq!(store.stats().checkpoints, before, "the checkpoint is under way still");
+        gate.shut(false);
+        last.expect("commits wait for a checkpoint");
+        checkpoint.join().unwrap().unwrap();
+        assert_eq!(store.view().page(PageId(3)).unwrap(), Some(&contents(3, 20)[..]));
+    });
 }
