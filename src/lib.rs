@@ -39,6 +39,7 @@
 //! | back up and restore | [`Snapshot::export`], [`verify_stream`], [`Store::import`], [`Snapshot::export_raw`] |
 //! | have the application flush and stand still for a snapshot | [`Store::create_snapshot_quiesced`], [`QuiesceHook`] |
 //! | take, keep and export snapshots of several stores at one moment | [`Group`] |
+//! | find damage while it can be mended, and mend it | [`Store::scrub`], [`Store::repair`] |
 //! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
 //! | bring another disk, or a hostile one | [`storage::Storage`], [`Store::open_on`], `storage::sim` (feature `sim`) |
 //!
@@ -79,6 +80,7 @@ mod pins;
 mod progress;
 mod quiesce;
 mod rollback;
+mod scrub;
 mod snapshot;
 mod space;
 mod stats;
@@ -111,6 +113,9 @@ pub use quiesce::{
     Quiesced, Window,
 };
 pub use rollback::RolledBack;
+pub use scrub::{
+    DamagedNode, DamagedPage, RepairOutcome, RepairReport, RepairSource, Scrub, ScrubCursor, ScrubReport,
+};
 pub use snapshot::{Snapshot, View};
 pub use space::{Budget, Maintenance};
 pub use stats::{Recovery, SegmentSpace, Stats};

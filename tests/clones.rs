@@ -8,10 +8,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::{Random, contents, env, seed, small};
+use vellum::storage::{FileStorage, Storage, StorageFile};
 use vellum::{Budget, Error, PageId, Snapshot, Store};
 
 type Model = BTreeMap<u64, u64>;
@@ -198,7 +201,8 @@ fn files_are_shared_and_never_written_to() {
 }
 
 #[test]
-fn a_thousand_forks_and_a_hundred_clones_of_one_snapshot() {
+fn a_thousand_forks_and_many_clones_of_one_snapshot() {
+    let clones = env("VELLUM_CLONES", 100);
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path().join("store"), small()).unwrap();
     let (mut model, mut random) = (Model::new(), Random(seed("many")));
@@ -222,14 +226,114 @@ fn a_thousand_forks_and_a_hundred_clones_of_one_snapshot() {
     let grandchild = forks[7].snapshot().fork().unwrap();
     drop(forks.drain(..));
     assert!(grandchild.view().page(PageId(3)).unwrap() == Some(&contents(3, 1007)[..]));
-    for index in 0..100 {
+    for index in 0..clones {
         snapshot.clone_to(home.path().join(format!("clone-{index}"))).unwrap();
     }
     // The table was written, and the log's segment left; nothing else.
     assert!(store.stats().disk_bytes <= before + (128 << 10), "{} after {before}", store.stats().disk_bytes);
-    for index in [0, 99] {
+    for index in [0, clones - 1] {
         check_whole(&Store::open(home.path().join(format!("clone-{index}")), small()).unwrap(), &model);
     }
+    check_whole(&store, &model);
+}
+
+#[test]
+fn generations_of_forks_and_clones_outlive_their_parents() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = |generation: u64| home.path().join(format!("{generation}"));
+    let store = Store::open(dir(0), small()).unwrap();
+    let (mut model, mut random) = (Model::new(), Random(seed("clones")));
+    for tag in 1..10 {
+        write(&store, &mut model, &mut random, tag);
+    }
+    let first = model.clone();
+    // Forks of forks: each generation writes, and is a parent at once.
+    let mut forks: Vec<(Store, Model)> = Vec::new();
+    for tag in 0..env("VELLUM_GENERATIONS", 24) {
+        let parent = forks.last().map_or(&store, |(parent, _)| parent);
+        let child = parent.snapshot().fork().unwrap();
+        write(&child, &mut model, &mut random, 1000 + tag);
+        forks.push((child, model.clone()));
+    }
+    // Parents go before their children, and children before their parents.
+    while forks.len() > 1 {
+        drop(forks.remove(random.index(forks.len())));
+        let (fork, model) = &forks[random.index(forks.len())];
+        check_whole(fork, model);
+    }
+    check_whole(&store, &first);
+    drop((forks, store));
+    // Clones of clones, each in its own directory.
+    let mut generations = vec![(0, first.clone())];
+    model = first;
+    for generation in 1..env("VELLUM_GENERATIONS", 24) / 2 {
+        let parent = Store::open(dir(generation - 1), small()).unwrap();
+        parent.snapshot().clone_to(dir(generation)).unwrap();
+        let child = Store::open(dir(generation), small()).unwrap();
+        write(&child, &mut model, &mut random, 2000 + generation);
+        generations.push((generation, model.clone()));
+    }
+    while generations.len() > 1 {
+        let (gone, _) = generations.remove(random.index(generations.len()));
+        std::fs::remove_dir_all(dir(gone)).unwrap();
+        let (kept, model) = &generations[random.index(generations.len())];
+        check_whole(&Store::open(dir(*kept), small()).unwrap(), model);
+    }
+}
+
+/// A directory whose file system can share blocks, but has no hard links.
+#[derive(Debug)]
+struct Reflinking(FileStorage);
+
+impl Storage for Reflinking {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.0.open(name)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
+        self.0.create(name, len)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.0.sync_dir()
+    }
+
+    fn reflink(&self, name: &str, to: &Path) -> io::Result<()> {
+        std::fs::copy(self.0.path(name), to).map(drop)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path(name)
+    }
+}
+
+#[test]
+fn where_blocks_can_be_shared_that_is_done_and_told() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = FileStorage::open(&home.path().join("store"), true).unwrap();
+    let store = Store::open_on(Arc::new(Reflinking(storage)), small()).unwrap();
+    let (mut model, mut random) = (Model::new(), Random(seed("clones")));
+    for tag in 1..10 {
+        write(&store, &mut model, &mut random, tag);
+    }
+    let done = store.snapshot().clone_to(home.path().join("clone")).unwrap();
+    assert!(done.files_reflinked > 0 && done.files_linked == 0, "{done:?}");
+    assert!(done.files_copied == 0 && done.bytes_copied == 0, "{done:?}");
+    let before = model.clone();
+    write(&store, &mut model, &mut random, 10);
+    check_whole(&Store::open(home.path().join("clone"), small()).unwrap(), &before);
     check_whole(&store, &model);
 }
 
@@ -257,7 +361,6 @@ fn where_nothing_can_be_linked_bytes_are_copied() {
 #[cfg(feature = "sim")]
 #[test]
 fn a_clone_that_was_cut_off_is_no_store() {
-    use std::sync::Arc;
     use vellum::storage::sim::{Fault, SimDisk};
 
     let store = Store::in_memory(small()).unwrap();

@@ -5,7 +5,9 @@
 //! slots are written to name it; only then the old file is removed. So whatever the catalog that an opening finds
 //! names is there.
 
+use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use super::backing::{Opened, create_anew, disk_error};
 use super::geometry::Geometry;
@@ -17,6 +19,9 @@ use crate::storage::{Mapping, StorageFile};
 
 /// The bytes that are copied in one go.
 const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Bytes that take the place of what a segment's file has in a slot, by slot: pages that are mended.
+pub(crate) type Patches = BTreeMap<u32, Arc<[u8]>>;
 
 /// The name of a packed file.
 pub(crate) fn packed_name(number: u32, rewrite: u32) -> String {
@@ -104,15 +109,17 @@ impl Segments {
     }
 
     /// Writes a packed file with the slots `kept` of `segment`, which nobody writes to any more, and syncs it; its name is
-    /// still to be synced. `between` is called now and then. After an error nothing refers to the file.
+    /// still to be synced. Slots that `patches` has are not read. `between` is called now and then. After an error nothing refers
+    /// to the file.
     pub(crate) fn pack(
         &self,
         segment: &Segment,
         kept: SlotSet,
+        patches: &Patches,
         between: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<PackedRecord> {
         let rewrite = self.packed_record(segment.number).map_or(0, |record| record.rewrite) + 1;
-        let packed = self.write_packed(segment, rewrite, kept, between);
+        let packed = self.write_packed(segment, rewrite, kept, patches, between);
         if packed.is_err() {
             // If this fails too, the next opening finds a file that nothing refers to, and removes it.
             let _ = self.storage().remove(&packed_name(segment.number, rewrite));
@@ -125,6 +132,7 @@ impl Segments {
         segment: &Segment,
         rewrite: u32,
         kept: SlotSet,
+        patches: &Patches,
         between: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<PackedRecord> {
         let (geometry, number) = (self.geometry(), segment.number);
@@ -139,7 +147,7 @@ impl Segments {
             rewrite,
             kept,
         };
-        let runs = header.kept.runs();
+        let runs = apart(header.kept.runs(), patches);
         let head = header.encode();
         let file_slots = Ranks::new(header).file_slots();
         let name = packed_name(number, rewrite);
@@ -158,15 +166,19 @@ impl Segments {
                 let (slot, slots) = (first + offset, chunk_slots.min(count - offset));
                 let (start, filled) = (usize_of(geometry.offset(slot)), bytes.len());
                 bytes.resize(filled + usize_of(geometry.offset(slots)), 0);
-                let from = match &ranks {
-                    Some(ranks) => place(ranks, geometry, start, bytes.len() - filled),
-                    None => Some(start),
-                };
-                let from = from.ok_or_else(|| {
-                    Error::corrupt(self.path(number), 48, "all slots that are in use", "one that is gone")
-                })?;
-                let read = source.read_exact_at(&mut bytes[filled..], from as u64);
-                read.map_err(|error| Error::io("read", self.path(number), error))?;
+                if let Some(page) = patches.get(&slot) {
+                    bytes[filled..].copy_from_slice(page);
+                } else {
+                    let from = match &ranks {
+                        Some(ranks) => place(ranks, geometry, start, bytes.len() - filled),
+                        None => Some(start),
+                    };
+                    let from = from.ok_or_else(|| {
+                        Error::corrupt(self.path(number), 48, "all slots that are in use", "one that is gone")
+                    })?;
+                    let read = source.read_exact_at(&mut bytes[filled..], from as u64);
+                    read.map_err(|error| Error::io("read", self.path(number), error))?;
+                }
                 if bytes.len() as u64 >= CHUNK_BYTES {
                     write(&bytes, at)?;
                     at += bytes.len() as u64;
@@ -179,5 +191,42 @@ impl Segments {
         between(bytes.len() as u64)?;
         file.sync().map_err(|error| Error::io("sync", path(), error))?;
         Ok(PackedRecord { number, rewrite, file_slots })
+    }
+}
+
+/// The runs, with each slot that has a patch as one of its own.
+fn apart(runs: Vec<(u32, u32)>, patches: &Patches) -> Vec<(u32, u32)> {
+    let mut parts = Vec::with_capacity(runs.len());
+    for (first, count) in runs {
+        let (mut from, end) = (first, first + count);
+        for slot in patches.range(first..end).map(|(slot, _)| *slot) {
+            if slot > from {
+                parts.push((from, slot - from));
+            }
+            parts.push((slot, 1));
+            from = slot + 1;
+        }
+        if from < end {
+            parts.push((from, end - from));
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patched_slots_are_runs_of_their_own() {
+        let patches =
+            |slots: &[u32]| slots.iter().map(|slot| (*slot, Arc::from([0u8; 2]))).collect::<Patches>();
+        let runs = vec![(2, 4), (8, 1), (10, 3)];
+        assert_eq!(apart(runs.clone(), &patches(&[])), runs);
+        assert_eq!(apart(runs.clone(), &patches(&[0, 6, 9, 13])), runs);
+        let all: Vec<(u32, u32)> = [2, 3, 4, 5, 8, 10, 11, 12].map(|slot| (slot, 1)).to_vec();
+        assert_eq!(apart(runs.clone(), &patches(&[2, 3, 4, 5, 8, 10, 11, 12])), all);
+        let some = [(2, 1), (3, 1), (4, 2), (8, 1), (10, 2), (12, 1)];
+        assert_eq!(apart(runs, &patches(&[3, 12])), some);
     }
 }

@@ -396,6 +396,16 @@ impl Segments {
         }
     }
 
+    /// Forgets that the page at `location` was verified, because it is no longer what it was.
+    pub(crate) fn distrust(&self, location: Location) {
+        let (number, slot) = self.geometry.split(location);
+        let table = self.table();
+        let loaded = table.0.get(number as usize).and_then(OnceLock::get);
+        if let Some(bits) = loaded.and_then(|loaded| loaded.verified.get((slot / 64) as usize)) {
+            bits.fetch_and(!(1 << (slot % 64)), Ordering::Relaxed);
+        }
+    }
+
     #[cold]
     fn verify(&self, id: PageId, entry: Entry, location: Location, bytes: &[u8]) -> Result<PageChecksum> {
         let checksum = PageChecksum::of(id, bytes);

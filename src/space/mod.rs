@@ -244,7 +244,7 @@ impl Core {
     }
 
     /// Writes catalogs until neither slot names a retired file.
-    fn write_catalogs_past(&self, space: &Space) -> Result<()> {
+    pub(crate) fn write_catalogs_past(&self, space: &Space) -> Result<()> {
         let newest = space.retired.iter().map(|retired| retired.sequence + 2).max().unwrap_or(0);
         while self.checkpoint.lock().slots.sequence() < newest {
             self.write_catalog_anew()?;
@@ -253,7 +253,12 @@ impl Core {
     }
 
     /// Removes the files that no catalog names any more.
-    fn remove_retired(&self, space: &mut Space, pool_max: usize, done: &mut Maintenance) -> Result<()> {
+    pub(crate) fn remove_retired(
+        &self,
+        space: &mut Space,
+        pool_max: usize,
+        done: &mut Maintenance,
+    ) -> Result<()> {
         let sequence = self.checkpoint.lock().slots.sequence();
         let storage = self.segments.storage();
         let (ripe, rest) = std::mem::take(&mut space.retired)

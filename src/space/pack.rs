@@ -10,6 +10,7 @@ use crate::format::control::PackedRecord;
 use crate::format::node::disk_size;
 use crate::format::packed::{SlotSet, header_slots};
 use crate::id::Version;
+use crate::log::packed::Patches;
 use crate::sync::atomic::Ordering;
 use crate::table::diff;
 use crate::table::edit::Dead;
@@ -73,15 +74,17 @@ impl Core {
             return Ok(0);
         }
         self.log.lock().appender.busy.extend(chosen);
-        let packed = self.pack_busy(space, chosen, budget, begun, done);
+        let packed = self.pack_busy(space, chosen, &HashMap::new(), budget, begun, done);
         self.log.lock().appender.busy.clear();
         packed
     }
 
-    fn pack_busy(
+    /// Packs segments that nobody else may take meanwhile, with the pages that are mended in their places.
+    pub(crate) fn pack_busy(
         &self,
         space: &mut Space,
         chosen: &[u32],
+        patches: &HashMap<u32, Patches>,
         budget: Budget,
         begun: Instant,
         done: &mut Maintenance,
@@ -102,7 +105,9 @@ impl Core {
                 Err(_) if !ready.is_empty() => return Ok(()),
                 checked => checked?,
             }
-            let record = self.segments.pack(segment, kept, &mut |bytes| {
+            let none = Patches::new();
+            let mended = patches.get(number).unwrap_or(&none);
+            let record = self.segments.pack(segment, kept, mended, &mut |bytes| {
                 done.bytes_copied += bytes;
                 self.packed_bytes.fetch_add(bytes, Ordering::Relaxed);
                 // Copying takes the store's thread, which has other duties too.
@@ -129,7 +134,10 @@ impl Core {
             let _log = self.log.lock();
             let (name, bytes) = self.segments.file_of(segment);
             let readers = self.segments.read_from_packed(segment, record);
-            let readers = (bytes == self.segments.geometry().segment_bytes()).then_some(readers);
+            // A file in which there was damage is not used again.
+            let can_reuse =
+                bytes == self.segments.geometry().segment_bytes() && !patches.contains_key(&record.number);
+            let readers = can_reuse.then_some(readers);
             let (number, sequence) = (record.number, state.slots.sequence());
             space.retired.push(Retired { name, bytes, number, is_last: false, readers, sequence });
             done.segments_packed += 1;

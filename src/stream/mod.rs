@@ -4,6 +4,7 @@
 //! - `runs`: neighbouring changes that become one record;
 //! - `read`: the strict reader, which trusts nothing;
 //! - `staging`: where a store is built before it gets its name;
+//! - `pages`: the pages of a stream and nothing else;
 //! - `raw`: page i at offset i * page_size;
 //! - `delta`: what a version has that another, or a bookmark, hasn't;
 //! - `chain`: streams one after the other: folded into one, or checked;
@@ -14,6 +15,7 @@ mod chain;
 mod delta;
 mod export;
 mod import;
+mod pages;
 mod raw;
 mod read;
 mod runs;
@@ -28,6 +30,7 @@ use crate::id::{Fingerprint, StoreId, Version};
 pub(crate) use apply::WAITING;
 pub use chain::{fold, verify_chain};
 pub use delta::DeltaBase;
+pub(crate) use pages::each_page_of;
 pub use raw::RawSummary;
 pub use read::verify_stream;
 

@@ -14,7 +14,7 @@ use crate::id::{PageId, Version};
 
 /// What stands in one tree where the walk is in the other.
 #[derive(Clone, Copy)]
-enum Side<'a> {
+pub(super) enum Side<'a> {
     /// A node, or nothing, at the same level.
     At(Link),
     /// The whole other tree lies lower, at the first child of this place.
@@ -23,16 +23,16 @@ enum Side<'a> {
 
 /// The children of a [`Side`].
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one step of a walk")]
-enum Children<'a> {
+pub(super) enum Children<'a> {
     Links([Link; FANOUT]),
     /// The first is the other tree, or above it; there are no more.
     Below(&'a Root),
 }
 
 impl<'a> Side<'a> {
-    const NOTHING: Side<'static> = Side::At(Link::None);
+    pub(super) const NOTHING: Side<'static> = Side::At(Link::None);
 
-    fn of(root: &'a Root, level: u32) -> Side<'a> {
+    pub(super) fn of(root: &'a Root, level: u32) -> Side<'a> {
         match root.height {
             0 => Side::NOTHING,
             height if height - 1 == level => Side::At(root.word.link()),
@@ -41,21 +41,21 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn children(self, walk: &Walk<'_>, level: u32) -> Result<Children<'a>> {
+    pub(super) fn children(self, walk: &Walk<'_>, level: u32) -> Result<Children<'a>> {
         Ok(match self {
             Side::At(link) => Children::Links(walk.children(link, level)?),
             Side::Below(root) => Children::Below(root),
         })
     }
 
-    fn entries(self, walk: &Walk<'_>) -> Result<[Entry; FANOUT]> {
+    pub(super) fn entries(self, walk: &Walk<'_>) -> Result<[Entry; FANOUT]> {
         match self {
             Side::At(link) => walk.entries(link),
             Side::Below(_) => Ok([Entry::ABSENT; FANOUT]),
         }
     }
 
-    fn same(self, other: Side<'_>, walk: &Walk<'_>) -> bool {
+    pub(super) fn same(self, other: Side<'_>, walk: &Walk<'_>) -> bool {
         match (self, other) {
             (Side::At(a), Side::At(b)) => walk.same(a, b),
             // A tree that lies below has a node there.
@@ -66,7 +66,7 @@ impl<'a> Side<'a> {
 
 impl<'a> Children<'a> {
     /// The child at `index` of a place at `level`.
-    fn side(&self, level: u32, index: usize) -> Side<'a> {
+    pub(super) fn side(&self, level: u32, index: usize) -> Side<'a> {
         match self {
             Children::Links(links) => Side::At(links[index]),
             Children::Below(root) if index == 0 => Side::of(root, level - 1),

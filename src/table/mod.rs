@@ -9,6 +9,7 @@
 //! - `edit`: the path copy that makes the next version;
 //! - `diff`: the walk of two roots, for what differs and for what only one of them sees;
 //! - `since`: what was written since a version that is gone;
+//! - `scan`: the walk that goes on over damage;
 //! - `places`: where everything that a version reaches lies on disk.
 
 pub(crate) mod diff;
@@ -18,6 +19,7 @@ pub(crate) mod lookup;
 pub(crate) mod node;
 pub(crate) mod places;
 pub(crate) mod root;
+pub(crate) mod scan;
 pub(crate) mod since;
 pub(crate) mod slab;
 pub(crate) mod walk;

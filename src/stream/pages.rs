@@ -1,0 +1,19 @@
+//! The pages of a stream, for those who want nothing else of it.
+
+use std::io::Read;
+
+use super::read::StreamReader;
+use crate::error::Result;
+use crate::id::PageId;
+use crate::progress::Meter;
+
+/// Calls `visit` with every page of a stream, full or delta, each checked against its own checksum. Those before the place where a
+/// stream is damaged have been given when that is told.
+pub(crate) fn each_page_of(r: &mut dyn Read, visit: &mut dyn FnMut(PageId, &[u8])) -> Result<()> {
+    let mut quiet = ();
+    let mut reader = StreamReader::begin(r, Meter::new("repair", None, &mut quiet))?;
+    reader.each_page(&mut |id, _, bytes| {
+        visit(id, bytes);
+        Ok(())
+    })
+}
