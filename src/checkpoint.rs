@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use crate::core::{Core, DurableRoot};
 use crate::error::{Error, Result};
 use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
+use crate::history::window::HistoryList;
 use crate::id::Version;
 use crate::log::append::{AppendFailure, Position};
 use crate::log::checkpoint::NodeRun;
@@ -32,6 +34,16 @@ struct Captured {
     tip_bytes: BTreeMap<u32, u64>,
     appended_bytes: u64,
     names: NameList,
+    history: HistoryList,
+}
+
+impl Captured {
+    /// The versions that are to be found after an opening, whoever keeps them.
+    fn kept(&self) -> BTreeMap<Version, HeldRoot> {
+        let named = self.names.snapshots.iter().map(|(_, root)| *root);
+        let historic = self.history.kept.iter().map(|(_, root)| *root);
+        named.chain(historic).map(|root| (root.root().version, root)).collect()
+    }
 }
 
 impl Core {
@@ -49,9 +61,11 @@ impl Core {
         if state.roots.len() > 1 {
             self.write_checkpoint_unless(&mut state, None)?;
         }
-        // Two more at most: neither lists what was dropped.
-        while self.names.lock().has_leaving() {
-            self.write_checkpoint_unless(&mut state, None)?;
+        // Neither of two more lists what was dropped before; commits may drop more meanwhile.
+        for _ in 0..2 {
+            if self.names.lock().has_leaving() || self.history.lock().has_leaving() {
+                self.write_checkpoint_unless(&mut state, None)?;
+            }
         }
         Ok(())
     }
@@ -72,6 +86,7 @@ impl Core {
         let Some(captured) = self.capture(unless)? else { return Ok(()) };
         let done = self.write_captured(state, &captured);
         self.names.lock().listed(&captured.names, done.is_ok(), &self.registry);
+        self.history.lock().listed(&captured.history, done.is_ok(), &self.registry);
         match done {
             Ok(record) => {
                 self.checkpointed_bytes.store(captured.appended_bytes, Ordering::Relaxed);
@@ -111,7 +126,8 @@ impl Core {
         let appended_bytes = self.gauges.appended.load(Ordering::Relaxed);
         let (root, position) = (HeldRoot::new(root.into()), log.appender.position());
         let names = self.names.lock().list(&self.registry);
-        Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes, names }))
+        let history = self.history.lock().list(&self.registry);
+        Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes, names, history }))
     }
 
     fn write_captured(
@@ -121,16 +137,16 @@ impl Core {
     ) -> Result<RootRecord> {
         let root = captured.root.root();
         let run = self.write_nodes(root)?;
-        for (_, named) in &captured.names.snapshots {
-            self.write_nodes(named.root())?;
-        }
+        let kept = captured.kept();
+        let older: Vec<&Root> = kept.values().map(HeldRoot::root).collect();
+        self.write_run(NodeRun::of_all(&self.slab, &older))?;
         if self.unwritten_table_bytes() > self.slab.limit() / 4 {
             self.write_older_nodes(root.version)?;
         }
         // What the catalog will refer to must be durable before it is.
         self.sync()?;
         let record = self.record(root, captured.position.sequence);
-        let catalog = self.catalog_for(state, captured, &run, record.clone())?;
+        let catalog = self.catalog_for(state, captured, kept, &run, record.clone())?;
         state.slots.write(&catalog).map_err(|error| {
             self.fail(match error {
                 Error::Full { .. } => AppendFailure::Clean(error),
@@ -142,7 +158,10 @@ impl Core {
 
     /// Writes the nodes of a pinned version that aren't on disk.
     pub(crate) fn write_nodes(&self, root: &Root) -> Result<NodeRun> {
-        let mut run = NodeRun::new(&self.slab, root);
+        self.write_run(NodeRun::new(&self.slab, root))
+    }
+
+    fn write_run(&self, mut run: NodeRun) -> Result<NodeRun> {
         while !run.is_done() {
             let durable = Version(self.durable.load(Ordering::Acquire));
             let mut log = self.log.lock();
@@ -168,6 +187,7 @@ impl Core {
         &self,
         state: &mut crate::core::CheckpointState,
         captured: &Captured,
+        kept: BTreeMap<Version, HeldRoot>,
         run: &NodeRun,
         record: RootRecord,
     ) -> Result<Catalog> {
@@ -180,7 +200,7 @@ impl Core {
         let older = before.as_ref().map(|(_, root)| *root);
         let names = &captured.names;
         let (live_bytes, kept_bytes) =
-            self.count_kept(&mut state.kept, names, older, captured.root, &tip_bytes)?;
+            self.count_kept(&mut state.kept, kept, older, captured.root, &tip_bytes)?;
         let position = captured.position;
         let files: Vec<(u32, u32, u64)> = self.log.lock().appender.files().collect();
         // Counts wrap only where a crafted catalog lied about them; a segment that counts as full is never reused.
@@ -218,6 +238,10 @@ impl Core {
             packed,
             named,
             identity: self.identity,
+            history: HistorySection {
+                policy: captured.history.policy,
+                kept: captured.history.kept.iter().map(|(_, root)| self.record(root.root(), 0)).collect(),
+            },
         })
     }
 

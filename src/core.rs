@@ -1,6 +1,6 @@
 //! What all handles of one store share, and the few paths that lead through several rooms.
 //!
-//! Locks, in the order in which they may be taken: `space`, `checkpoint`, `log` (the commit lock), `names`, `reclaimer`, `allocator`.
+//! Locks, in the order in which they may be taken: `space`, `checkpoint`, `log` (the commit lock), `names`, `history`, `reclaimer`, `allocator`.
 //! Readers take none of them.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use crate::commit::request::Request;
 use crate::error::{Error, Result};
 use crate::format::control::{Catalog, RootRecord};
 use crate::govern::Governor;
+use crate::history::window::Window;
 use crate::id::{StoreId, Version};
 use crate::log::catalog::CatalogSlots;
 use crate::log::handover::Handover;
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) log: Mutex<LogState>,
     /// Changed under the `log` lock too.
     pub(crate) names: Mutex<Names>,
+    /// Changed under the `log` lock, or by who limits what readers keep.
+    pub(crate) history: Mutex<Window>,
     /// What the store's own thread writes for committing ones, if there is one.
     pub(crate) handover: Arc<Handover>,
     pub(crate) reclaimer: Mutex<Reclaimer>,
@@ -154,16 +157,24 @@ impl Core {
         let mut names = Names::new(catalog.named.bookmarks);
         let mut by_version: BTreeMap<Version, HeldRoot> =
             roots.iter().map(|durable| (durable.record.version, durable.root)).collect();
-        for record in catalog.named.snapshots {
-            // One root for each version, whoever pins it.
-            let root = *by_version.entry(record.root.version).or_insert_with(|| {
-                let root = Box::new(Root::from_record(&record.root));
+        // One root for each version, whoever pins it.
+        let mut one_root = |record: &RootRecord| {
+            *by_version.entry(record.version).or_insert_with(|| {
+                let root = Box::new(Root::from_record(record));
                 let root = HeldRoot::new(std::ptr::NonNull::from(Box::leak(root)));
                 live.push(root);
                 root
-            });
+            })
+        };
+        for record in catalog.named.snapshots {
+            let root = one_root(&record.root);
             let pin = registry.take(root.pointer(), PinKind::Named.note());
             names.restore(record, pin, root);
+        }
+        let mut history = Window::new(catalog.history.policy);
+        for record in catalog.history.kept {
+            let root = one_root(&record);
+            history.restore(registry.take(root.pointer(), PinKind::History.note()), root);
         }
         let log_start = roots.first().map_or(0, |root| root.record.log_sequence);
         let reclaimer = Reclaimer::new(slab.clone(), segments.clone(), current, live);
@@ -188,6 +199,7 @@ impl Core {
             }),
             log: Mutex::new(log),
             names: Mutex::new(names),
+            history: Mutex::new(history),
             handover,
             reclaimer: Mutex::new(reclaimer),
             allocator: Mutex::new(allocator),
@@ -257,9 +269,14 @@ impl Core {
         }
     }
 
+    /// What the store's clock says, in milliseconds since 1970 (UTC).
+    pub(crate) fn clock_ms(&self) -> u64 {
+        self.options.clock_ms()
+    }
+
     /// The time, in milliseconds since 1970, never before the tip's.
     pub(crate) fn now_ms(&self, tip: &Root) -> u64 {
-        now_ms().max(tip.created_at_ms)
+        self.clock_ms().max(tip.created_at_ms)
     }
 
     /// Whether enough was appended since the last checkpoint for the next one.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::calendar::stamp;
 use crate::id::{Fingerprint, PageId, StoreId, Version};
 use crate::quiesce::{HookCause, HookPhase};
 
@@ -238,6 +239,26 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// A version that neither the history window nor a name keeps.
+    #[error("{version} is not kept ({}): open one that is, or keep more from now on (Store::set_history)", nearest(.older.as_ref(), .newer.as_ref()))]
+    VersionNotKept {
+        /// The version asked for.
+        version: Version,
+        /// The nearest older one that is kept.
+        older: Option<Version>,
+        /// The nearest newer one that is kept.
+        newer: Option<Version>,
+    },
+    /// A time before everything that the history window or a name keeps.
+    #[error("nothing is kept from {} or before (the oldest: {oldest}, of {}): ask for a later time, or keep more from now on (Store::set_history)", stamp(*.asked_ms), stamp(*.oldest_ms))]
+    TimeNotKept {
+        /// The time asked for, in milliseconds since 1970 (UTC).
+        asked_ms: u64,
+        /// The oldest version that is kept.
+        oldest: Version,
+        /// When that was committed, in milliseconds since 1970 (UTC).
+        oldest_ms: u64,
+    },
     /// A snapshot or a bookmark has the name already.
     #[error(
         "there is a snapshot or bookmark named {name:?} already: drop or rename that one, or choose another name"
@@ -349,6 +370,14 @@ pub enum Error {
     /// The progress observer asked to stop. Nothing was changed.
     #[error("cancelled on request")]
     Cancelled,
+}
+
+fn nearest(older: Option<&Version>, newer: Option<&Version>) -> String {
+    match (older, newer) {
+        (Some(older), Some(newer)) => format!("the nearest are {older} and {newer}"),
+        (Some(one), None) | (None, Some(one)) => format!("the nearest is {one}"),
+        (None, None) => "nothing is".to_owned(),
+    }
 }
 
 impl Error {

@@ -24,10 +24,10 @@ pub enum RetainedPolicy {
     /// The observer is told ([`Event::RetainedLimit`]), and nothing else.
     Warn,
     /// [`Store::try_snapshot`](crate::Store::try_snapshot) and [`Store::create_snapshot`](crate::Store::create_snapshot) fail with
-    /// [`Error::RetainedLimit`] until it is less. What each pin keeps is at most one copy of the store, so this bounds the whole.
+    /// [`Error::RetainedLimit`] until it is less. The history window is shortened before anybody is refused. What each pin keeps is at most one copy of the store, so this bounds the whole.
     Refuse,
     /// Snapshots are taken from their holders, the one that keeps the most first, until it is less: reading from them fails
-    /// with [`Error::SnapshotRevoked`]. Named snapshots and transactions are never taken.
+    /// with [`Error::SnapshotRevoked`]. Named snapshots and transactions are never taken. The history window is shortened first.
     Revoke,
 }
 
@@ -48,6 +48,11 @@ pub enum Event {
     SnapshotRevoked {
         /// What it was.
         pin: Pin,
+    },
+    /// The history window was shortened from its old end, under [`RetainedPolicy::Refuse`] or [`RetainedPolicy::Revoke`].
+    HistoryShortened {
+        /// How many versions it let go.
+        versions: usize,
     },
     /// A view has been open for longer than [`Options::view_limit`](crate::Options::view_limit). Told once a view.
     ViewStalled {
@@ -114,7 +119,8 @@ impl Core {
             self.governor.is_over.store(false, Ordering::Relaxed);
             return;
         }
-        if policy != RetainedPolicy::Revoke && self.governor.is_over.load(Ordering::Relaxed) {
+        let may_shorten = policy != RetainedPolicy::Warn && self.history.lock().roots().len() > 1;
+        if policy != RetainedPolicy::Revoke && !may_shorten && self.governor.is_over.load(Ordering::Relaxed) {
             // Told already; a look at the exact figure is worth it only for those who ask for a pin.
             return;
         }
@@ -138,6 +144,10 @@ impl Core {
                 self.options.events().tell(&event);
             }
             is_first = false;
+            if policy != RetainedPolicy::Warn && self.shorten_history(&pins)? {
+                self.settle();
+                continue;
+            }
             let worst = pins.first().map_or_else(String::new, describe);
             let error = Error::RetainedLimit { retained: retained_bytes, limit, worst };
             if policy != RetainedPolicy::Revoke || !self.revoke_worst(&pins)? {
@@ -161,9 +171,28 @@ impl Core {
     /// checkpoint keeps doesn't count: it goes by itself.
     fn weighed_pins(&self) -> Result<(u64, Vec<Pin>)> {
         let mut pins = self.pins()?;
-        pins.retain(|pin| matches!(pin.kind, PinKind::Snapshot | PinKind::Named | PinKind::Transaction));
+        pins.retain(|pin| {
+            matches!(pin.kind, PinKind::Snapshot | PinKind::Named | PinKind::Transaction | PinKind::History)
+        });
         pins.sort_by_key(|pin| (std::cmp::Reverse(pin.version_bytes), pin.version));
         Ok((self.kept_by_old_versions()?, pins))
+    }
+
+    /// Lets the older part of the history window go, if something would come back if all of it did. Whether it has.
+    fn shorten_history(&self, pins: &[Pin]) -> Result<bool> {
+        let of = |is_historic: bool| -> BTreeSet<Version> {
+            let own = pins.iter().filter(|pin| (pin.kind == PinKind::History) == is_historic);
+            own.map(|pin| pin.version).collect()
+        };
+        let alone: BTreeSet<Version> = &of(true) - &of(false);
+        if self.freed_with(&alone)? == 0 {
+            return Ok(false);
+        }
+        let versions = self.history.lock().shorten(&self.registry);
+        if versions > 0 {
+            self.options.events().tell(&Event::HistoryShortened { versions });
+        }
+        Ok(versions > 0)
     }
 
     /// Takes the snapshots of one version from their holders: of the version that keeps the most alone, or else the
@@ -202,6 +231,7 @@ fn describe(pin: &Pin) -> String {
     let kind = match pin.kind {
         PinKind::Named => "the named snapshot",
         PinKind::Transaction => "a transaction",
+        PinKind::History => "the history window",
         _ => "a snapshot",
     };
     let owner = pin.owner.as_ref().map_or_else(String::new, |owner| format!(" {owner:?}"));

@@ -40,6 +40,8 @@
 //! | have the application flush and stand still for a snapshot | [`Store::create_snapshot_quiesced`], [`QuiesceHook`] |
 //! | take, keep and export snapshots of several stores at one moment | [`Group`] |
 //! | find damage while it can be mended, and mend it | [`Store::scrub`], [`Store::repair`] |
+//! | keep snapshots, and let them go | [`Store::create_snapshot`], [`Store::prune`] with a [`Retention`], [`Store::tick`] with a [`Schedule`] |
+//! | go back in time | [`Store::set_history`], [`Store::snapshot_at`], [`Store::snapshot_at_time`], [`Store::rollback_to`] |
 //! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
 //! | bring another disk, or a hostile one | [`storage::Storage`], [`Store::open_on`], `storage::sim` (feature `sim`) |
 //!
@@ -57,6 +59,7 @@
 
 mod alloc;
 mod audit;
+mod calendar;
 mod checkpoint;
 mod clone;
 mod commit;
@@ -66,6 +69,7 @@ mod format;
 mod govern;
 mod group;
 mod histogram;
+mod history;
 mod id;
 mod log;
 #[cfg(all(test, loom))]
@@ -79,7 +83,9 @@ mod options;
 mod pins;
 mod progress;
 mod quiesce;
+mod retention;
 mod rollback;
+mod schedule;
 mod scrub;
 mod snapshot;
 mod space;
@@ -96,6 +102,7 @@ mod verify;
 mod version;
 
 pub use audit::Audit;
+pub use calendar::Period;
 pub use clone::Cloned;
 pub use error::{Error, Result};
 pub use govern::{Event, RetainedPolicy};
@@ -103,6 +110,7 @@ pub use group::{
     Group, GroupCreated, GroupId, GroupSnapshot, GroupSummary, MemberSummary, verify_group_export,
 };
 pub use histogram::Histogram;
+pub use history::{History, KeptVersion};
 pub use id::{Fingerprint, PageId, StoreId, Version};
 pub use names::{Bookmark, Hold, NamedSnapshot, Naming, SnapshotSpace};
 pub use options::{Durability, Isolation, Options, ReadMode, Verify};
@@ -112,7 +120,9 @@ pub use quiesce::{
     AbortCause, HookCause, HookFailure, HookInfo, HookNeed, HookPhase, HookResult, Quiesce, QuiesceHook,
     Quiesced, Window,
 };
+pub use retention::{KeepReason, Pruned, Retention, RetentionDecision, RetentionPlan};
 pub use rollback::RolledBack;
+pub use schedule::{CatchUp, Schedule, Tick};
 pub use scrub::{
     DamagedNode, DamagedPage, RepairOutcome, RepairReport, RepairSource, Scrub, ScrubCursor, ScrubReport,
 };

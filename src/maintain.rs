@@ -111,7 +111,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             core.idle_work();
             core.govern();
             // What a dropped name kept comes back when two catalogs were written without it.
-            if core.names.lock().has_leaving() {
+            if core.names.lock().has_leaving() || core.history.lock().is_pressed() {
                 is_due |= core.write_catalog_anew().is_ok();
             }
             #[cfg(feature = "status")]
@@ -198,6 +198,10 @@ impl Core {
         self.write_only_checkpoint()?;
         self.settle();
         self.govern();
+        if self.history.lock().is_pressed() {
+            self.write_only_checkpoint()?;
+            self.settle();
+        }
         self.tidy(Effort::All, budget)
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::commit::lead::{LogState, apply_found};
-use crate::core::{Core, Parts, now_ms};
+use crate::core::{Core, Parts};
 use crate::error::{Error, Result};
 use crate::format::checksum::digest128;
 use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
 use crate::format::segment::SegmentHeader;
 use crate::id::{Fingerprint, StoreId, Version};
@@ -189,7 +190,7 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         previous_digest: store_id.0,
         durable: Version(0),
     };
-    let created_at_ms = now_ms();
+    let created_at_ms = options.clock_ms();
     let catalog = Catalog {
         store_id,
         page_size: geometry.page_size(),
@@ -211,6 +212,7 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         packed: Vec::new(),
         named: NamedSection::default(),
         identity: None,
+        history: HistorySection::default(),
     };
     found(storage, &header, &catalog)
 }

@@ -1,10 +1,15 @@
 //! How a store is opened: a builder whose values are checked when it is used.
 
-use std::time::Duration;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use crate::core::now_ms;
 use crate::error::{Error, Result};
 use crate::govern::{Event, EventSink, RetainedPolicy};
+use crate::history::History;
 use crate::log::geometry::Geometry;
+use crate::names::millis_of;
 
 /// When a commit is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,6 +91,18 @@ pub struct Options {
     #[cfg(feature = "status")]
     status_every: Option<Duration>,
     events: EventSink,
+    clock: Clock,
+    history: Option<History>,
+}
+
+/// Where the time comes from, if not from the system.
+#[derive(Clone, Default)]
+struct Clock(Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "the caller's" } else { "the system's" })
+    }
 }
 
 impl Default for Options {
@@ -112,6 +129,8 @@ impl Default for Options {
             #[cfg(feature = "status")]
             status_every: None,
             events: EventSink::default(),
+            clock: Clock::default(),
+            history: None,
         }
     }
 }
@@ -306,6 +325,37 @@ impl Options {
         self.status_every
     }
 
+    /// Where the store takes the time from that versions and snapshots are stamped with, and that holds are held against: for engines
+    /// and tests with a time of their own. The system's clock by default. A version's time is never before the one of the
+    /// version before it, whatever the clock says.
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Options {
+        self.clock = Clock(Some(Arc::new(now)));
+        self
+    }
+
+    /// Which versions the store keeps without a name: opening sets it as [`Store::set_history`](crate::Store::set_history) does, which
+    /// is a commit if another policy stood there. Without this, what the store was told last stays in force.
+    #[must_use]
+    pub fn history(mut self, history: History) -> Options {
+        self.history = Some(history);
+        self
+    }
+
+    pub(crate) fn without_history(mut self) -> Options {
+        self.history = None;
+        self
+    }
+
+    pub(crate) fn history_wanted(&self) -> Option<History> {
+        self.history
+    }
+
+    /// What the clock says, in milliseconds since 1970 (UTC).
+    pub(crate) fn clock_ms(&self) -> u64 {
+        self.clock.0.as_ref().map_or_else(now_ms, |now| millis_of(now()))
+    }
+
     pub(crate) fn retained_max(&self) -> Option<(u64, RetainedPolicy)> {
         self.retained_limit
     }
@@ -402,6 +452,7 @@ impl Options {
         if segment_size < 8 * u64::from(page_size) {
             return refuse("segment_size", segment_size, "at least 8 pages is");
         }
+        self.history.map_or(Ok(None), History::record)?;
         if self.limbo_bytes < 64 << 10 {
             return refuse("limbo_bytes", self.limbo_bytes, "65536 or more is");
         }

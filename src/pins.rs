@@ -32,16 +32,19 @@ pub enum PinKind {
     Checkpoint,
     /// The store's own work, for a moment.
     Maintenance,
+    /// The history window: see [`Store::set_history`].
+    History,
 }
 
 impl PinKind {
-    const ALL: [PinKind; 6] = [
+    const ALL: [PinKind; 7] = [
         PinKind::Snapshot,
         PinKind::Transaction,
         PinKind::View,
         PinKind::Named,
         PinKind::Checkpoint,
         PinKind::Maintenance,
+        PinKind::History,
     ];
 
     /// What the registry is told of a pin that is taken now.
@@ -159,6 +162,7 @@ impl Core {
             bytes.insert(*version, kept);
             previous = Some(*version);
         }
+        let names = self.names.lock().by_slot();
         let tell = |(slot, root): &(SlotId, HeldRoot)| {
             let (version, note) = (root.root().version, self.registry.note(*slot));
             let version_bytes = bytes.get(&version).copied().unwrap_or(0);
@@ -167,7 +171,7 @@ impl Core {
                 version,
                 kind: PinKind::of(note),
                 age: Duration::from_millis(now.saturating_sub(note.at_ms())),
-                owner: self.names.lock().name_of(*slot).map(str::to_owned).or_else(|| self.labels.of(*slot)),
+                owner: names.get(slot).cloned().or_else(|| self.labels.of(*slot)),
                 retained_bytes: if is_alone { version_bytes } else { 0 },
                 version_bytes,
             }

@@ -94,7 +94,11 @@ impl Store {
             ),
             false => None,
         };
-        Ok(Store { inner: Arc::new(Inner { core, recovery, hooks: Hooks::default(), maintainer }) })
+        let store = Store { inner: Arc::new(Inner { core, recovery, hooks: Hooks::default(), maintainer }) };
+        if let Some(history) = store.core().options.history_wanted() {
+            store.set_history(history)?;
+        }
+        Ok(store)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -13,6 +13,7 @@ mod copies;
 mod export;
 mod floor;
 mod ground;
+mod kept;
 mod machine;
 mod measure;
 mod reads;
@@ -35,7 +36,7 @@ type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E
 type Measure = fn(&Ground, &mut Report) -> Result;
 
 /// All figures, in the order in which they disturb each other least; the heaviest writers come last.
-const FIGURES: [(&str, Measure); 16] = [
+const FIGURES: [(&str, Measure); 18] = [
     ("pins", reads::pins),
     ("lookups", reads::lookups),
     ("export", export::beside_writer),
@@ -47,6 +48,8 @@ const FIGURES: [(&str, Measure); 16] = [
     ("scattered", export::scattered),
     ("reopen", reopen::after_kill),
     ("copies", copies::copies),
+    ("kept", kept::thousand),
+    ("window", kept::window),
     ("held", space::held),
     ("steady", space::steady),
     ("dropping", space::dropping),

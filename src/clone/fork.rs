@@ -19,7 +19,7 @@ impl Snapshot {
     /// write is read from the parent's files. A store like any other, which can be forked, exported and cloned in turn.
     ///
     /// Costs in proportion to the number of segment files, and a checkpoint's writing (without a sync) of what isn't in them yet;
-    /// later forks of the same snapshot don't pay for that. The child keeps the snapshot, and with it the parent's store open. Its
+    /// later forks of the same snapshot don't pay for that. It begins without names and without a history window. The child keeps the snapshot, and with it the parent's store open. Its
     /// options are the parent's, without a thread of its own.
     ///
     /// ```
@@ -63,7 +63,7 @@ impl Snapshot {
             .create(crate::open::CREATING, 0)
             .map_err(|error| crate::Error::io("create", storage.path(crate::open::CREATING), error))?;
         found(&storage, &header, &catalog)?;
-        Store::open_on(Arc::new(storage), core.options.clone().without_thread())
+        Store::open_on(Arc::new(storage), core.options.clone().without_history().without_thread())
     }
 }
 

@@ -23,6 +23,7 @@ use serde::Serialize;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
 use crate::format::segment::SegmentHeader;
 use crate::id::{StoreId, Version};
@@ -57,7 +58,8 @@ impl Snapshot {
     ///
     /// Costs a checkpoint of what isn't on the disk yet, and a link for each segment file, in a staging place beside `dir` that is
     /// moved there in one step. Where there can be no hard links (another file system, a store in memory), blocks are shared if
-    /// the file system can do that, and otherwise bytes are copied: the result tells. Named snapshots stay behind.
+    /// the file system can do that, and otherwise bytes are copied: the result tells. Named snapshots and the history
+    /// window stay behind.
     ///
     /// ```
     /// # fn main() -> vellum::Result<()> {
@@ -157,13 +159,14 @@ fn child(core: &Core, root: RootRecord, pieces: &[Piece]) -> (SegmentHeader, Cat
         store_id: core.segments.store_id(),
         page_size: geometry.page_size(),
         segment_slots: geometry.segment_slots(),
-        created_at_ms: crate::core::now_ms(),
+        created_at_ms: core.clock_ms(),
         roots: vec![RootRecord { log_sequence: sequence, ..root }],
         log: LogPosition { segment: number, generation: 1, sequence, slot: 1, digest: identity.0 },
         segments,
         packed: pieces.iter().filter_map(|piece| piece.packed).collect(),
         named: NamedSection::default(),
         identity: Some(identity),
+        history: HistorySection::default(),
     };
     (header, catalog)
 }

@@ -19,6 +19,7 @@ use crate::log::append::{AppendFailure, Appender, Batch};
 use crate::log::layout::Shape;
 use crate::log::recover::FoundBatch;
 use crate::options::Durability;
+use crate::pins::PinKind;
 use crate::sync::atomic::Ordering;
 use crate::table::edit::{Dead, Edit};
 use crate::table::root::Root;
@@ -35,6 +36,8 @@ pub(crate) struct LogState {
 
 /// Batches between two passes of the reclaimer.
 const RECLAIM_EVERY: u32 = 64;
+/// Pins that passes look at for each commit, on average; more pins make passes rarer.
+const PINS_A_COMMIT: usize = 16;
 /// How long a commit waits for views that hold up too much memory.
 const LIMBO_WAIT: Duration = Duration::from_secs(3);
 
@@ -362,6 +365,9 @@ impl Core {
         // The ticket is issued under a guard that is pinned after the publish.
         let guard = self.epoch.pin();
         let held = crate::version::held::HeldRoot::new(self.published.load(&guard).into());
+        let take = || self.registry.take(held.pointer(), PinKind::History.note());
+        // Filled at the current version, inside the guard (invariant 6): nobody publishes while the commit lock is held.
+        self.history.lock().published(held, take, &self.registry);
         let ticket = self.grace.issue(&guard);
         let mut reclaimer = self.reclaimer.lock();
         reclaimer.retire(held, dead, ticket);
@@ -371,10 +377,13 @@ impl Core {
     /// Lets the reclaimer work once in a while.
     fn reclaim_now_and_then(&self, log: &mut LogState) {
         log.unreclaimed += 1;
+        // A pass looks at every pin, so that its cost is shared by commits in proportion to them.
+        let every =
+            RECLAIM_EVERY.max(u32::try_from(self.registry.live() / PINS_A_COMMIT).unwrap_or(u32::MAX));
         // Large commits leave much in memory, which a bounded table has no room for.
         let limit = self.slab.limit();
         let is_much = self.limbo_bytes() > limit / 32 || self.slab.resident_bytes() > limit;
-        if log.unreclaimed >= RECLAIM_EVERY || is_much {
+        if log.unreclaimed >= every || is_much {
             log.unreclaimed = 0;
             self.grace.advance(&self.epoch);
             self.pass();

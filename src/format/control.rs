@@ -10,16 +10,20 @@
 //! | 16 | 8 | compatible features: unknown bits may be ignored |
 //! | 24 | 8 | sequence |
 //! | 32 | 8 | bytes of the body |
-//! | 40 | n | body: [`Catalog`] as [`super::code`] writes it; with feature bit 0 the list of [`PackedRecord`]s behind it, with bit 1 then a [`NamedSection`], with bit 2 then the clone's identity (a 128-bit number), in the same way |
+//! | 40 | n | body: [`Catalog`] as [`super::code`] writes it; with feature bit 0 the list of [`PackedRecord`]s behind it, with bit 1 then a [`NamedSection`], with bit 2 then the clone's identity (a 128-bit number), with bit 3 then a [`HistorySection`], in the same way |
 //! | 40 + n | 16 | XXH3-128 of all before |
 //!
 //! Incompatible features: bit 0, some segments are packed files; bit 1, there are named snapshots or bookmarks; bit 2, the store
-//! is a clone: its segments say the store id of the one that it was made from, and it has an identity of its own.
+//! is a clone: its segments say the store id of the one that it was made from, and it has an identity of its own; bit 3, there is a
+//! history window, and the bytes that the [`NamedSection`] counts are those that its versions reach too.
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{digest128, holds};
+use super::history::HistorySection;
 use super::names::NamedSection;
 use super::{FORMAT, Flaw, code, is_newer};
 use crate::id::{Fingerprint, StoreId, Version};
@@ -33,6 +37,8 @@ const PACKED: u64 = 1;
 const NAMED: u64 = 2;
 /// The incompatible feature "the store is a clone".
 const CLONE: u64 = 4;
+/// The incompatible feature "there is a history window".
+const HISTORY: u64 = 8;
 /// A catalog larger than this is damage: it would list some two billion segments.
 pub(crate) const BYTES_MAX: usize = 1 << 36;
 /// Most bytes of engine meta.
@@ -58,6 +64,8 @@ pub(crate) struct Catalog {
     /// Who the store is, if it is a clone: its segments still say `store_id`.
     #[serde(skip)]
     pub(crate) identity: Option<StoreId>,
+    #[serde(skip)]
+    pub(crate) history: HistorySection,
 }
 
 /// A version whose table is on disk.
@@ -90,6 +98,12 @@ impl RootRecord {
             return wrong("a root that fits its page count");
         }
         Ok(())
+    }
+
+    /// Whether the root is none of the future, and the one that is known of its version, if one is. It is known afterwards.
+    pub(super) fn fits<'a>(&'a self, known: &mut HashMap<Version, &'a RootRecord>, newest: Version) -> bool {
+        let other = *known.entry(self.version).or_insert(self);
+        self.version <= newest && RootRecord { log_sequence: other.log_sequence, ..self.clone() } == *other
     }
 }
 
@@ -149,13 +163,18 @@ impl Catalog {
             features |= PACKED;
             body.extend(code::encode(&self.packed)?);
         }
-        if !self.named.is_empty() {
+        // Which bytes are kept for the history stands there too.
+        if !self.named.is_empty() || !self.history.is_empty() {
             features |= NAMED;
             body.extend(code::encode(&self.named)?);
         }
         if let Some(identity) = self.identity {
             features |= CLONE;
             body.extend(code::encode(&identity)?);
+        }
+        if !self.history.is_empty() {
+            features |= HISTORY;
+            body.extend(code::encode(&self.history)?);
         }
         let mut out = Writer::with_capacity(HEAD_BYTES + body.len() + 16);
         out.u32(MAGIC);
@@ -197,7 +216,7 @@ impl Catalog {
                 format!("{digest:032x}"),
             ));
         }
-        if incompatible & !(PACKED | NAMED | CLONE) != 0 {
+        if incompatible & !(PACKED | NAMED | CLONE | HISTORY) != 0 {
             return Err(Flaw::Newer { found: format!("the features {incompatible:#x}") });
         }
         let wrong = |error| Flaw::damage(HEAD_BYTES as u64, "a catalog's body", error);
@@ -217,6 +236,11 @@ impl Catalog {
             catalog.identity = Some(identity);
             used += more;
         }
+        if incompatible & HISTORY != 0 {
+            let (history, more) = code::decode(&body[used..]).map_err(wrong)?;
+            catalog.history = history;
+            used += more;
+        }
         if used != body.len() {
             return Err(Flaw::damage(32, format!("a body of {used} bytes"), body.len().to_string()));
         }
@@ -224,7 +248,7 @@ impl Catalog {
         Ok((sequence, catalog))
     }
 
-    /// Drops all roots but the newest and the named ones, and what only they reach.
+    /// Drops all roots but the newest, the named and the historic ones, and what only they reach.
     pub(crate) fn forget_older_roots(&mut self) {
         self.roots.drain(..self.roots.len() - 1);
         let kept = self.named.kept_bytes.iter().copied().map(Some).chain(std::iter::repeat(None));
@@ -259,12 +283,16 @@ impl Catalog {
         let kept = &self.named.kept_bytes;
         let is_between =
             |(record, kept): (&SegmentRecord, &u64)| record.tip_bytes <= *kept && *kept <= record.live_bytes;
-        if !self.named.is_empty()
+        if (!self.named.is_empty() || !self.history.is_empty())
             && (kept.len() != self.segments.len() || !self.segments.iter().zip(kept).all(is_between))
         {
             return wrong("bytes kept by names that fit the segments", format!("{} counts", kept.len()));
         }
-        self.named.check(&self.roots)?;
+        // Two roots of one version must be one and the same.
+        let mut known = self.roots.iter().map(|root| (root.version, root)).collect();
+        let newest = self.roots.last().map_or(Version(0), |root| root.version);
+        self.named.check(&mut known, newest)?;
+        self.history.check(&mut known, newest)?;
         self.check_packed()
     }
 

@@ -18,6 +18,7 @@ pub(crate) mod checksum;
 pub(crate) mod code;
 pub(crate) mod control;
 pub(crate) mod group;
+pub(crate) mod history;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod packed;

@@ -3,9 +3,12 @@
 //! A commit's record carries at most one [`NameChange`], of at most [`CHANGE_BYTES_MAX`] bytes; the catalog lists what
 //! they have led to ([`NamedSection`]). Both are written by [`super::code`].
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::control::RootRecord;
+use super::history::HistoryRecord;
 use super::{Flaw, code};
 use crate::id::{Fingerprint, Version};
 
@@ -13,6 +16,10 @@ use crate::id::{Fingerprint, Version};
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// Most bytes of one change as it is written, so that it fits into the record of the smallest geometry.
 pub(crate) const CHANGE_BYTES_MAX: usize = 1024;
+/// Most snapshots that one change drops: their versions take some 8 KiB, which fit too.
+pub(crate) const DROPS_MAX: usize = 1000;
+/// Changes with this number and later ones stand in records of a later format.
+const LATER_CHANGES: u32 = 8;
 
 /// A reason not to drop a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -79,6 +86,19 @@ pub(crate) enum NameChange {
     Forget {
         name: String,
     },
+    /// Takes the names of so many versions away, in ascending order, each once, none of them held.
+    DropAll {
+        versions: Vec<Version>,
+    },
+    /// Says which versions are kept without a name, from the commit's own on.
+    History {
+        policy: Option<HistoryRecord>,
+    },
+}
+
+/// Whether a change, as it is written, is one that the first builds with names don't know. Its number comes first.
+pub(crate) fn is_later_change(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|number| u32::from_le_bytes(*number) >= LATER_CHANGES)
 }
 
 impl NameChange {
@@ -120,31 +140,26 @@ impl NamedSection {
     }
 
     /// What a digest can't tell: whether the values make sense beside the catalog's own roots.
-    pub(crate) fn check(&self, roots: &[RootRecord]) -> Result<(), Flaw> {
+    pub(crate) fn check<'a>(
+        &'a self,
+        known: &mut HashMap<Version, &'a RootRecord>,
+        newest: Version,
+    ) -> Result<(), Flaw> {
         let wrong = |what: &str, found: String| Err(Flaw::damage(40, what, found));
         let is_ascending = self.snapshots.windows(2).all(|pair| pair[0].name < pair[1].name)
             && self.bookmarks.windows(2).all(|pair| pair[0].name < pair[1].name);
         if !is_ascending {
             return wrong("names in ascending order, each once", "another order".to_owned());
         }
-        // Two roots of one version must be one and the same.
-        let mut known: std::collections::HashMap<Version, &RootRecord> =
-            roots.iter().map(|root| (root.version, root)).collect();
-        let newest = roots.last().map_or(Version(0), |root| root.version);
         for snapshot in &self.snapshots {
             let root = &snapshot.root;
             root.check()?;
-            let is_same = |other: &RootRecord| {
-                RootRecord { log_sequence: other.log_sequence, ..root.clone() } == *other
-            };
-            let agrees = known.get(&root.version).is_none_or(|other| is_same(other));
-            if root.version > newest || !agrees {
+            if !root.fits(known, newest) {
                 return wrong(
                     "named versions that fit the roots",
                     format!("{} as {:?}", root.version, snapshot.name),
                 );
             }
-            known.entry(root.version).or_insert(root);
         }
         Ok(())
     }

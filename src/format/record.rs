@@ -3,7 +3,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | magic `"VLRC"` |
-//! | 4 | 2 | format version: 1, or 2 if the batch changes names |
+//! | 4 | 2 | format version: 1, or 2 if the batch changes names, or 4 if it does so in a way that builds for 2 don't know |
 //! | 6 | 1 | kind: 1 commit, 2 table nodes |
 //! | 7 | 1 | flags: bit 0 last part of its batch; bit 1 the batch truncates; bit 2 the batch sets the meta bytes; bit 3 the batch changes names |
 //! | 8 | 16 | store id |
@@ -33,6 +33,7 @@
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{PageChecksum, digest128, holds};
+use super::names::is_later_change;
 use super::{FORMAT, Flaw};
 use crate::id::{Fingerprint, PageId, StoreId, Version};
 
@@ -51,6 +52,8 @@ const CHANGES_NAMES: u8 = 8;
 
 /// The format of records that change names: older builds don't know what they would lose.
 const FORMAT_NAMES: u16 = 2;
+/// The format of records with changes of the names that came later.
+const FORMAT_LATER_NAMES: u16 = 4;
 
 /// What a record is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,7 +107,11 @@ impl Record {
         let total = self.header_slots as usize * page_size as usize;
         let mut out = Writer::with_capacity(total);
         out.u32(MAGIC);
-        out.u16(if self.names.is_some() { FORMAT_NAMES } else { FORMAT });
+        out.u16(match &self.names {
+            None => FORMAT,
+            Some(change) if is_later_change(change) => FORMAT_LATER_NAMES,
+            Some(_) => FORMAT_NAMES,
+        });
         out.u8(match self.kind {
             RecordKind::Commit => 1,
             RecordKind::Nodes => 2,
@@ -198,7 +205,7 @@ impl Record {
                 format!("{digest:032x}"),
             )));
         }
-        if format > FORMAT_NAMES {
+        if format > FORMAT_LATER_NAMES {
             return Some(Err(Flaw::Newer { found: format.to_string() }));
         }
         let kind = match kind {

@@ -4,7 +4,7 @@
 //! commit lock and writes at most one part (4 MiB), so that commits go on in between; the version that is written is
 //! pinned all the while, so its nodes stay what and where they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::append::{AppendFailure, Appender};
 use super::segment::Segments;
@@ -15,7 +15,7 @@ use crate::table::node::{Link, NodeAddress, NodePointer, Word};
 use crate::table::root::Root;
 use crate::table::slab::{NodeRef, Slab};
 
-/// The dirty nodes of one version, and how far they are written.
+/// The dirty nodes of some versions, and how far they are written.
 pub(crate) struct NodeRun {
     version: Version,
     nodes: Vec<(NodePointer, u8)>,
@@ -26,12 +26,21 @@ pub(crate) struct NodeRun {
 
 impl NodeRun {
     pub(crate) fn new(slab: &Slab, root: &Root) -> NodeRun {
+        NodeRun::of_all(slab, &[root])
+    }
+
+    /// A node that several of the versions reach is written once. The versions are given in ascending order.
+    pub(crate) fn of_all(slab: &Slab, roots: &[&Root]) -> NodeRun {
         let mut nodes = Vec::new();
+        // One version reaches each of its nodes once.
+        let mut met = (roots.len() > 1).then(HashSet::new);
         let _walk = slab.walk();
-        if root.height > 0 {
-            collect(slab, &root.word, u8::try_from(root.height - 1).expect("a low tree"), &mut nodes);
+        for root in roots.iter().filter(|root| root.height > 0) {
+            let level = u8::try_from(root.height - 1).expect("a low tree");
+            collect(slab, &root.word, level, &mut nodes, met.as_mut());
         }
-        NodeRun { version: root.version, nodes, done: 0, written: Vec::new() }
+        let version = roots.last().map_or(Version(0), |root| root.version);
+        NodeRun { version, nodes, done: 0, written: Vec::new() }
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -100,15 +109,21 @@ fn child_address(
 }
 
 /// The dirty nodes under `word`, children before their parents.
-fn collect(slab: &Slab, word: &Word, level: u8, nodes: &mut Vec<(NodePointer, u8)>) {
+fn collect(
+    slab: &Slab,
+    word: &Word,
+    level: u8,
+    nodes: &mut Vec<(NodePointer, u8)>,
+    mut met: Option<&mut HashSet<NodePointer>>,
+) {
     let Link::Memory(pointer) = word.link() else { return };
     // A clean node has only clean nodes below it.
-    if slab.head_of(pointer).disk().is_some() {
+    if slab.head_of(pointer).disk().is_some() || met.as_mut().is_some_and(|met| !met.insert(pointer)) {
         return;
     }
     if let NodeRef::Inner(inner) = slab.node_of(pointer) {
         for child in &inner.words {
-            collect(slab, child, level - 1, nodes);
+            collect(slab, child, level - 1, nodes, met.as_deref_mut());
         }
     }
     nodes.push((pointer, level));

@@ -8,9 +8,8 @@ use super::labels::{Naming, check_name, millis_of, time_of};
 use super::table::{Named, Names};
 use crate::commit::lead::commit_batch;
 use crate::commit::request::Request;
-use crate::core::now_ms;
 use crate::error::{Error, Result};
-use crate::format::names::{BookmarkRecord, CHANGE_BYTES_MAX, HoldRecord, NameChange};
+use crate::format::names::{BookmarkRecord, CHANGE_BYTES_MAX, DROPS_MAX, HoldRecord, NameChange};
 use crate::id::{Fingerprint, Version};
 use crate::options::Durability;
 use crate::snapshot::Snapshot;
@@ -53,7 +52,7 @@ pub struct NamedSnapshot {
 }
 
 impl NamedSnapshot {
-    fn new(name: &str, named: &Named, names: &Names) -> NamedSnapshot {
+    fn new(name: &str, named: &Named, names: &Names, now_ms: u64) -> NamedSnapshot {
         let root = named.root.root();
         let hold = |hold: &HoldRecord| Hold {
             owner: hold.owner.clone(),
@@ -67,7 +66,7 @@ impl NamedSnapshot {
             created_at: time_of(root.created_at_ms).unwrap_or(SystemTime::UNIX_EPOCH),
             labels: named.info.labels.clone(),
             expires_at: named.info.expires_at_ms.and_then(time_of),
-            holds: named.holds_at(now_ms()).map(hold).chain(running).collect(),
+            holds: named.holds_at(now_ms).map(hold).chain(running).collect(),
             is_leaving: named.is_leaving,
             fingerprint: root.fingerprint,
             page_count: root.page_count,
@@ -150,7 +149,7 @@ impl Store {
         let change = NameChange::Create { name: name.to_owned(), info: naming.clone().info()? };
         check_size(&change)?;
         self.core().check_poison()?;
-        self.core().names.lock().check(&change, now_ms())
+        self.core().names.lock().check(&change, self.core().clock_ms())
     }
 
     /// Opens a named snapshot. Costs a look-up; the snapshot stays readable when its name is dropped.
@@ -204,9 +203,9 @@ impl Store {
 
     /// The named snapshots, the oldest version first.
     pub fn snapshots(&self) -> Vec<NamedSnapshot> {
-        let names = self.core().names.lock();
-        let mut found: Vec<_> =
-            names.iter().map(|(name, named)| NamedSnapshot::new(name, named, &names)).collect();
+        let (names, now_ms) = (self.core().names.lock(), self.core().clock_ms());
+        let new = |(name, named): (&String, &Named)| NamedSnapshot::new(name, named, &names, now_ms);
+        let mut found: Vec<_> = names.iter().map(new).collect();
         found.sort_by_key(|snapshot| snapshot.version);
         found
     }
@@ -267,8 +266,19 @@ impl Store {
         self.change_names(NameChange::Forget { name: name.to_owned() })
     }
 
+    /// Drops the named snapshots of these versions, [`DROPS_MAX`] at most and in ascending order, in one commit.
+    pub(crate) fn drop_versions(&self, versions: Vec<Version>) -> Result<()> {
+        debug_assert!(versions.len() <= DROPS_MAX && versions.is_sorted());
+        self.commit_names(NameChange::DropAll { versions })
+    }
+
     fn change_names(&self, change: NameChange) -> Result<()> {
         check_size(&change)?;
+        self.commit_names(change)
+    }
+
+    /// Commits a change that fits into a record, whatever it says.
+    pub(crate) fn commit_names(&self, change: NameChange) -> Result<()> {
         let core = self.core();
         let request = Request { names: Some(change), ..Request::nothing(Durability::Sync) };
         let done = core.queue.submit(request, |batch| commit_batch(core, &batch));

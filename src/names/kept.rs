@@ -41,21 +41,18 @@ impl Core {
         list.snapshots.iter().map(record).collect()
     }
 
-    /// Bytes that `tip` (which reaches `tip_bytes`), the named versions and `before` reach; and the same without `before`.
+    /// Bytes that `tip` (which reaches `tip_bytes`), the kept `versions` and `before` reach; and the same without `before`.
     pub(crate) fn count_kept(
         &self,
         counts: &mut KeptCounts,
-        names: &NameList,
+        mut versions: BTreeMap<Version, HeldRoot>,
         before: Option<HeldRoot>,
         tip: HeldRoot,
         tip_bytes: &SegmentBytes,
     ) -> Result<(SegmentBytes, SegmentBytes)> {
-        let mut versions: BTreeMap<Version, HeldRoot> =
-            names.snapshots.iter().map(|(_, root)| (root.root().version, *root)).collect();
         let mut used = HashMap::new();
         let kept = self.sum_of(&versions, tip, tip_bytes, &counts.0, &mut used)?;
-        let is_named = |version: &Version| versions.contains_key(version);
-        let all = match before.filter(|before| !is_named(&before.root().version)) {
+        let all = match before.filter(|before| !versions.contains_key(&before.root().version)) {
             Some(before) => {
                 versions.insert(before.root().version, before);
                 self.sum_of(&versions, tip, tip_bytes, &counts.0, &mut used)?

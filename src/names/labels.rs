@@ -80,12 +80,12 @@ impl Naming {
     }
 }
 
-pub(super) fn millis_of(time: SystemTime) -> u64 {
+pub(crate) fn millis_of(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A time that was kept as milliseconds since 1970; `None` where the clock can't name it.
-pub(super) fn time_of(millis: u64) -> Option<SystemTime> {
+pub(crate) fn time_of(millis: u64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 

@@ -12,6 +12,7 @@
 //!    lists it: an opening after a crash begins with what those list, and only then replays the drop.
 
 mod api;
+pub(crate) mod departed;
 pub(crate) mod kept;
 mod labels;
 mod space;
@@ -21,5 +22,5 @@ mod tests;
 
 pub use api::{Bookmark, Hold, NamedSnapshot};
 pub use labels::Naming;
-pub(crate) use labels::check_name;
+pub(crate) use labels::{check_name, millis_of, time_of};
 pub use space::SnapshotSpace;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::core::Core;
 use crate::error::Result;
 use crate::id::Version;
+use crate::names::table::Named;
 use crate::pins::PinKind;
 use crate::space::Held;
 use crate::store::Store;
@@ -46,11 +47,18 @@ impl<'a> PinnedVersions<'a> {
     fn of(core: &'a Core) -> PinnedVersions<'a> {
         let mut held = Held::new(core);
         let newest = held.hold_current();
+        let mut leaving: HashSet<SlotId> = core.names.lock().leaving().collect();
+        leaving.extend(core.history.lock().leaving());
         let mut versions = BTreeMap::new();
         let mut closed = HashSet::new();
         held.hold_live(|slot, root| {
             let kind = PinKind::of(core.registry.note(slot));
             if matches!(kind, PinKind::Checkpoint | PinKind::Maintenance) {
+                return;
+            }
+            // A dropped name, or what left the history window, that nobody has open goes by itself, when catalogs without it were written. (The slot's own count, and
+            // the one of this look.)
+            if leaving.contains(&slot) && core.registry.holders(slot) <= 2 {
                 return;
             }
             versions.entry(root.root().version).or_insert((root, 0)).1 += 1;
@@ -62,13 +70,23 @@ impl<'a> PinnedVersions<'a> {
         PinnedVersions { newest, versions, closed, _held: held }
     }
 
+    /// As [`PinnedVersions::of`], when no checkpoint has the names in hand, which would look as if they were open.
+    fn beside_no_checkpoint(core: &'a Core) -> PinnedVersions<'a> {
+        let _state = core.checkpoint.lock();
+        PinnedVersions::of(core)
+    }
+
     /// Bytes that no pinned version but those that `goes` sees.
     fn freed_with(&self, core: &Core, goes: &BTreeSet<Version>) -> Result<u64> {
+        let Some(first) = goes.first() else { return Ok(0) };
         let mut freed = 0;
-        for version in goes.range(..self.newest.root().version) {
-            let Some((root, _)) = self.versions.get(version) else { continue };
-            let mut before = self.versions.range(..version).rev();
-            let previous = before.find(|(version, _)| !goes.contains(version)).map(|(version, _)| *version);
+        // The last one before that stays.
+        let mut previous = self.versions.range(..first).next_back().map(|(version, _)| *version);
+        for (version, (root, _)) in self.versions.range(*first..self.newest.root().version) {
+            if !goes.contains(version) {
+                previous = Some(*version);
+                continue;
+            }
             let next =
                 self.versions.range(version.next()..).next().map_or(self.newest, |(_, (root, _))| *root);
             freed += core.bytes_only_in(root.root(), previous, next.root())?.values().sum::<u64>();
@@ -100,16 +118,20 @@ impl Store {
     /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if a part of the page table can't be read.
     pub fn snapshot_space(&self) -> Result<Vec<SnapshotSpace>> {
         let core = self.core();
-        let pinned = PinnedVersions::of(core);
+        let pinned = PinnedVersions::beside_no_checkpoint(core);
         let mut found = Vec::new();
-        for (name, slot, root) in core.names.lock().slots() {
-            let version = root.root().version;
+        // Roots are only looked at while the names are locked, or where `pinned` has them.
+        let look = |(name, named): (&String, &Named)| {
+            (name.clone(), named.pin, named.root.root().version, named.root.root().live_pages)
+        };
+        let names: Vec<_> = core.names.lock().iter().map(look).collect();
+        for (name, slot, version, live_pages) in names {
             let is_alone = pinned.versions.get(&version).is_some_and(|(_, pins)| *pins == 1);
             let unique_bytes = match is_alone && pinned.closed.contains(&slot) {
                 true => pinned.freed_with(core, &BTreeSet::from([version]))?,
                 false => 0,
             };
-            let page_bytes = root.root().live_pages * core.page_size() as u64;
+            let page_bytes = live_pages * core.page_size() as u64;
             found.push(SnapshotSpace { name, version, page_bytes, unique_bytes });
         }
         found.sort_by_key(|space| space.version);
@@ -125,7 +147,7 @@ impl Store {
     /// [`Error::SnapshotNotFound`](crate::Error::SnapshotNotFound), and as [`Store::snapshot_space`].
     pub fn would_free(&self, names: &[&str]) -> Result<u64> {
         let core = self.core();
-        let pinned = PinnedVersions::of(core);
+        let pinned = PinnedVersions::beside_no_checkpoint(core);
         let mut going: BTreeMap<Version, HashSet<SlotId>> = BTreeMap::new();
         {
             let known = core.names.lock();

@@ -1,11 +1,12 @@
 //! The names of a store, and the slots that they keep filled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::departed::Departed;
 use crate::error::{Error, Result};
 use crate::format::names::{BookmarkRecord, HoldRecord, NameChange, NameInfo, NamedRecord};
+use crate::id::Version;
 use crate::pins::PinKind;
-use crate::sync::{Planted, has_planted};
 use crate::table::root::Root;
 use crate::version::held::HeldRoot;
 use crate::version::registry::{Registry, SlotId};
@@ -30,16 +31,6 @@ impl Named {
     }
 }
 
-/// A dropped name's slot, which a catalog on disk may still list.
-#[derive(Debug)]
-struct Leaving {
-    pin: SlotId,
-    /// The number of the last list that may have it.
-    listed_in: u64,
-    /// Catalogs written since that don't list it.
-    catalogs: u8,
-}
-
 /// A list of the names as a checkpoint took it, each held by one more count.
 #[derive(Debug)]
 pub(crate) struct NameList {
@@ -62,9 +53,7 @@ struct Running {
 pub(crate) struct Names {
     named: BTreeMap<String, Named>,
     bookmarks: BTreeMap<String, BookmarkRecord>,
-    leaving: Vec<Leaving>,
-    /// How many lists were taken.
-    lists: u64,
+    departed: Departed,
     /// Holds that no record tells of: they end with the process at the latest.
     running: Vec<Running>,
     /// How many operations have begun.
@@ -78,8 +67,8 @@ fn not_found(name: &str) -> Error {
 impl Names {
     pub(crate) fn new(bookmarks: Vec<BookmarkRecord>) -> Names {
         let bookmarks = bookmarks.into_iter().map(|bookmark| (bookmark.name.clone(), bookmark)).collect();
-        let (named, leaving, running) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Names { named, bookmarks, leaving, lists: 0, running, begun: 0 }
+        let (named, departed, running) = (BTreeMap::new(), Departed::default(), Vec::new());
+        Names { named, bookmarks, departed, running, begun: 0 }
     }
 
     /// Holds the name of a slot, if it has one, until [`Names::end`] is told the number that is returned.
@@ -113,11 +102,6 @@ impl Names {
         self.named.iter()
     }
 
-    /// Every name with its slot and root.
-    pub(crate) fn slots(&self) -> Vec<(String, SlotId, HeldRoot)> {
-        self.named.iter().map(|(name, named)| (name.clone(), named.pin, named.root)).collect()
-    }
-
     pub(crate) fn bookmark(&self, name: &str) -> Result<&BookmarkRecord> {
         self.bookmarks.get(name).ok_or_else(|| not_found(name))
     }
@@ -126,14 +110,19 @@ impl Names {
         self.bookmarks.values()
     }
 
-    /// The name whose slot this is.
-    pub(crate) fn name_of(&self, pin: SlotId) -> Option<&str> {
-        self.named.iter().find(|(_, named)| named.pin == pin).map(|(name, _)| name.as_str())
+    /// The name of each slot.
+    pub(crate) fn by_slot(&self) -> HashMap<SlotId, String> {
+        self.named.iter().map(|(name, named)| (named.pin, name.clone())).collect()
+    }
+
+    /// Slots that wait for catalogs that don't list them.
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = SlotId> {
+        self.departed.pins()
     }
 
     /// Whether slots wait for catalogs that don't list them.
     pub(crate) fn has_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+        !self.departed.is_empty()
     }
 
     fn is_taken(&self, name: &str) -> Result<()> {
@@ -171,7 +160,30 @@ impl Names {
                 }
             }
             NameChange::Forget { name } => self.bookmark(name).map(drop),
+            NameChange::DropAll { versions } => self.check_drops(versions, now_ms),
+            NameChange::History { policy } => match policy.is_none_or(|policy| policy.is_sane()) {
+                true => Ok(()),
+                false => Err(Error::InvalidOption {
+                    option: "history",
+                    value: format!("{policy:?}"),
+                    expected: "a window within its limits is".to_owned(),
+                }),
+            },
         }
+    }
+
+    /// Whether all these versions have names that may be dropped.
+    fn check_drops(&self, versions: &[Version], now_ms: u64) -> Result<()> {
+        let names = self.names_by_version();
+        versions.iter().try_for_each(|version| match names.get(version) {
+            Some(name) => self.check(&NameChange::Drop { name: name.clone(), when_released: false }, now_ms),
+            None => Err(not_found(&version.to_string())),
+        })
+    }
+
+    /// A name makes the version that it names, so each has one name at most.
+    fn names_by_version(&self) -> HashMap<Version, String> {
+        self.named.iter().map(|(name, named)| (named.root.root().version, name.clone())).collect()
     }
 
     /// Applies a change that was checked; `tip` is the version that its commit has published and whose slot `take` fills.
@@ -230,21 +242,26 @@ impl Names {
             NameChange::Forget { name } => {
                 self.bookmarks.remove(&name);
             }
+            NameChange::DropAll { versions } => {
+                let names = self.names_by_version();
+                versions
+                    .iter()
+                    .filter_map(|version| names.get(version))
+                    .for_each(|name| self.remove(name, registry));
+            }
+            // Kept beside the names (`history/window.rs`).
+            NameChange::History { .. } => {}
         }
     }
 
     fn remove(&mut self, name: &str, registry: &Registry<Root>) {
         let Some(Named { pin, is_listed, .. }) = self.named.remove(name) else { return };
-        match is_listed && !has_planted(Planted::NameGoneAtOnce) {
-            true => self.leaving.push(Leaving { pin, listed_in: self.lists, catalogs: 0 }),
-            // Names aren't revoked.
-            false => drop(registry.release(pin)),
-        }
+        self.departed.leave(pin, is_listed, registry);
     }
 
     /// Lists all names for a catalog that is about to be written.
     pub(crate) fn list(&mut self, registry: &Registry<Root>) -> NameList {
-        self.lists += 1;
+        let number = self.departed.next_list();
         let mut pins = Vec::with_capacity(self.named.len());
         let snapshots = self.named.iter_mut().map(|(name, named)| {
             named.is_listed = true;
@@ -260,7 +277,7 @@ impl Names {
             (record, named.root)
         });
         let (snapshots, bookmarks) = (snapshots.collect(), self.bookmarks.values().cloned().collect());
-        NameList { number: self.lists, snapshots, bookmarks, pins }
+        NameList { number, snapshots, bookmarks, pins }
     }
 
     /// Takes note that a catalog with `list` is on the disk, or that writing it failed.
@@ -268,18 +285,9 @@ impl Names {
         for pin in &list.pins {
             let _ = registry.release(*pin);
         }
-        if !is_written {
-            return;
+        if is_written {
+            self.departed.written(list.number, registry);
         }
-        self.leaving.retain_mut(|leaving| {
-            leaving.catalogs += u8::from(leaving.listed_in < list.number);
-            // Each of the two catalog slots was overwritten since.
-            let needed = if has_planted(Planted::NameGoneAfterOne) { 1 } else { 2 };
-            if leaving.catalogs >= needed {
-                let _ = registry.release(leaving.pin);
-            }
-            leaving.catalogs < needed
-        });
     }
 }
 
@@ -290,6 +298,12 @@ impl crate::core::Core {
         let tip = HeldRoot::new(self.published.load(&guard).into());
         // Filled at the current version, inside the guard (invariant 6): nobody publishes while the commit lock is held.
         let take = || self.registry.take(tip.pointer(), PinKind::Named.note());
-        self.names.lock().apply(change, tip, take, &self.registry);
+        match change {
+            NameChange::History { policy } => {
+                let take = || self.registry.take(tip.pointer(), PinKind::History.note());
+                self.history.lock().set(*policy, tip, take, &self.registry);
+            }
+            change => self.names.lock().apply(change, tip, take, &self.registry),
+        }
     }
 }

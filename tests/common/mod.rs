@@ -1,7 +1,11 @@
 //! What the tests share: seeded randomness, pages that tell where they come from, the small geometry.
 #![allow(dead_code)]
 
-use vellum::{Options, ReadMode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use vellum::{History, Options, ReadMode};
 
 /// Bytes of a page in the small geometry.
 pub(crate) const PAGE: usize = 512;
@@ -62,4 +66,126 @@ pub(crate) fn seed(test: &str) -> u64 {
     let seed = env("VELLUM_SEED", now);
     println!("replay with: VELLUM_SEED={seed} cargo test --test {test} -- --nocapture");
     seed
+}
+
+/// A clock that stands where the test puts it.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn at_ms(millis: u64) -> Clock {
+        Clock(Arc::new(AtomicU64::new(millis)))
+    }
+
+    pub(crate) fn at_seconds(seconds: u64) -> Clock {
+        Clock::at_ms(seconds * 1000)
+    }
+
+    pub(crate) fn set_seconds(&self, seconds: u64) {
+        self.0.store(seconds * 1000, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_ms(&self, millis: u64) {
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn advance_ms(&self, millis: u64) {
+        self.0.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.ms())
+    }
+
+    pub(crate) fn of(&self, options: Options) -> Options {
+        let clock = self.clone();
+        options.clock(move || clock.now())
+    }
+}
+
+/// The history window once more, as one would explain it: versions with their times in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Restated {
+    pub(crate) rule: Rule,
+    pub(crate) kept: Vec<(u64, u64)>,
+}
+
+/// A policy: how many versions or milliseconds, and the interval (0: none).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rule {
+    #[default]
+    Off,
+    Versions(usize, u64),
+    Within(u64, u64),
+}
+
+impl Rule {
+    pub(crate) fn policy(self) -> History {
+        let per = |history: History, interval: u64| match interval {
+            0 => history,
+            millis => history.one_per(Duration::from_millis(millis)),
+        };
+        match self {
+            Rule::Off => History::off(),
+            Rule::Versions(count, interval) => per(History::versions(count), interval),
+            Rule::Within(millis, interval) => per(History::within(Duration::from_millis(millis)), interval),
+        }
+    }
+
+    pub(crate) fn random(random: &mut Random) -> Rule {
+        let interval = if random.below(2) == 0 { 0 } else { 1 + random.below(4000) };
+        match random.below(7) {
+            0 => Rule::Off,
+            1..4 => Rule::Versions(1 + random.index(12), interval),
+            _ => Rule::Within(random.below(12_000), interval),
+        }
+    }
+}
+
+impl Restated {
+    pub(crate) fn commit(&mut self, version: u64, at_ms: u64) {
+        if self.rule == Rule::Off {
+            return;
+        }
+        let (Rule::Versions(_, interval) | Rule::Within(_, interval)) = self.rule else { unreachable!() };
+        // The newest of each stretch: a later one takes the place of an earlier one.
+        let is_same = |last: &(u64, u64)| interval > 0 && last.1 / interval == at_ms / interval;
+        if self.kept.last().is_some_and(is_same) {
+            self.kept.pop();
+        }
+        self.kept.push((version, at_ms));
+        self.trim(at_ms);
+    }
+
+    /// The rule changes with the commit of `version`, which the old one let in already.
+    pub(crate) fn set(&mut self, rule: Rule, version: u64, at_ms: u64) {
+        self.rule = rule;
+        if rule == Rule::Off {
+            self.kept.clear();
+        } else if self.kept.last().is_none_or(|(last, _)| *last != version) {
+            self.commit(version, at_ms);
+        }
+        self.trim(at_ms);
+    }
+
+    fn trim(&mut self, newest_ms: u64) {
+        match self.rule {
+            Rule::Off => {}
+            Rule::Versions(count, _) => drop(self.kept.drain(..self.kept.len().saturating_sub(count))),
+            Rule::Within(millis, _) => {
+                let begins = newest_ms - millis;
+                let current =
+                    self.kept.iter().filter(|(_, at_ms)| *at_ms <= begins).map(|(version, _)| *version).max();
+                self.kept.retain(|(version, at_ms)| *at_ms > begins || Some(*version) == current);
+            }
+        }
+    }
+
+    pub(crate) fn versions(&self) -> Vec<u64> {
+        self.kept.iter().map(|(version, _)| *version).collect()
+    }
 }
