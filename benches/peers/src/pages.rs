@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::MmapRaw;
 
 use crate::Result;
-use crate::engine::{Pages, lost};
+use crate::engine::Pages;
 use crate::measure::Random;
 
 /// Bytes of a page.
@@ -149,7 +149,7 @@ impl Oracle {
         for id in 0..self.pages {
             let word = self.word(id);
             let is_right =
-                pages.read(id, |bytes| contents.is(id, word, bytes)).map_err(|error| wrap(id, &error))?;
+                pages.read(id, |bytes| contents.is(id, word, bytes)).map_err(|error| gone(id, &error))?;
             if !is_right {
                 return Err(Box::new(Wrong(format!("page {id} isn't what was last committed to it"))));
             }
@@ -158,8 +158,9 @@ impl Oracle {
     }
 }
 
-fn wrap(id: u64, error: &crate::Fault) -> crate::Fault {
-    format!("{}: {error}", lost(id)).into()
+/// A page that was committed and can't be had is as bad as one with other bytes.
+fn gone(id: u64, error: &crate::Fault) -> crate::Fault {
+    Box::new(Wrong(format!("page {id} can't be read: {error}")))
 }
 
 /// A store gave other bytes than it was given: that ends a run.

@@ -355,9 +355,14 @@ impl Contender {
         self.group = None;
         let (again, ms) = Self::start_and_time(&self.name, &self.dir, self.pages, self.memory)?;
         *self = again;
-        let check = Request { work: Work::Check, millis: 0, seed: 0 };
-        self.take(&check, &mut Samples::default())?;
-        Ok(ms)
+        let (check, mut samples) = (Request { work: Work::Check, millis: 0, seed: 0 }, Samples::default());
+        self.take(&check, &mut samples)?;
+        match samples.note {
+            Some(note) => {
+                Err(format!("{} couldn't be checked after it was killed: {note}", self.name).into())
+            }
+            None => Ok(ms),
+        }
     }
 }
 
