@@ -367,6 +367,16 @@ pub enum Error {
         /// What would do.
         expected: String,
     },
+    /// SQLite refused something.
+    #[error("SQLite can't {operation}: {message} (result code {code})")]
+    Sqlite {
+        /// What was tried.
+        operation: &'static str,
+        /// SQLite's extended result code.
+        code: i32,
+        /// What it says.
+        message: String,
+    },
     /// The progress observer asked to stop. Nothing was changed.
     #[error("cancelled on request")]
     Cancelled,

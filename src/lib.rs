@@ -43,6 +43,7 @@
 //! | keep snapshots, and let them go | [`Store::create_snapshot`], [`Store::prune`] with a [`Retention`], [`Store::tick`] with a [`Schedule`] |
 //! | go back in time | [`Store::set_history`], [`Store::snapshot_at`], [`Store::snapshot_at_time`], [`Store::rollback_to`] |
 //! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
+//! | have SQLite on it: readers that never wait, snapshots, a database per test | `sqlite` (feature `sqlite`) |
 //! | bring another disk, or a hostile one | [`storage::Storage`], [`Store::open_on`], `storage::sim` (feature `sim`) |
 //!
 //! # What holds
@@ -89,6 +90,8 @@ mod schedule;
 mod scrub;
 mod snapshot;
 mod space;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod stats;
 #[cfg(feature = "status")]
 mod status;

@@ -182,6 +182,12 @@ impl Snapshot {
         Ok(page.is_some())
     }
 
+    /// The version in which a page was written or freed; zero if it never was.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn birth_of(&self, id: PageId) -> Result<Version> {
+        Ok(lookup(&self.core.slab, self.root(), id, &self.core.epoch.pin())?.birth())
+    }
+
     /// The pages that differ between `older` and this snapshot, in ascending order: written ones as `true`, freed ones
     /// as `false`. Costs in proportion to what differs.
     ///
@@ -256,6 +262,54 @@ pub(crate) struct HeldInUse<'a> {
 impl Drop for HeldInUse<'_> {
     fn drop(&mut self) {
         self.in_use.0.core.names.lock().end(self.number);
+    }
+}
+
+/// Lends pages of a snapshot for as long as it lives, where a [`View`] would have to stay with its thread.
+///
+/// It keeps what a view keeps, by other means: the version by the snapshot, entered so that it can't be revoked meanwhile (4),
+/// and the mappings by the table of segments. Bytes at a location never change while a version sees them (8).
+#[cfg(feature = "sqlite")]
+pub(crate) struct Lender {
+    snapshot: Snapshot,
+    table: Arc<SegmentTable>,
+}
+
+#[cfg(feature = "sqlite")]
+impl Lender {
+    /// # Errors
+    /// [`Error::SnapshotRevoked`].
+    pub(crate) fn new(snapshot: &Snapshot) -> Result<Lender> {
+        std::mem::forget(snapshot.in_use()?);
+        // Left again when the lender is dropped.
+        let table = Arc::clone(&snapshot.core.segments.table());
+        Ok(Lender { snapshot: snapshot.clone(), table })
+    }
+
+    /// The page's bytes where they lie; `None` if it holds nothing or would have to be copied.
+    pub(crate) fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
+        let Snapshot { core, .. } = &self.snapshot;
+        let root = self.snapshot.root();
+        if id.0 >= root.page_count {
+            return Ok(None);
+        }
+        let entry = lookup(&core.slab, root, id, &core.epoch.pin())?;
+        match core.segments.page(&self.table, id, entry)? {
+            Some(PageBytes::InPlace(bytes)) => Ok(Some(bytes)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The version that is lent.
+    pub(crate) fn version(&self) -> Version {
+        self.snapshot.version()
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Drop for Lender {
+    fn drop(&mut self) {
+        self.snapshot.core.registry.leave(self.snapshot.slot);
     }
 }
 

@@ -350,6 +350,37 @@ impl WriteTxn {
         done
     }
 
+    /// The transaction's own bytes of a page, if it wrote any.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn written(&self, id: PageId) -> Option<&[u8]> {
+        match self.pages.get(&id) {
+            Some(Private::Written(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The pages that the transaction wrote or freed.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn touched(&self) -> Vec<PageId> {
+        self.pages.keys().copied().collect()
+    }
+
+    /// Whether any page differs from the snapshot's. Costs a comparison of each page up to the first that does.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn differs(&self) -> Result<bool> {
+        if self.page_count != self.snapshot.page_count() {
+            return Ok(true);
+        }
+        let view = self.snapshot.view();
+        for (id, private) in &self.pages {
+            match (private, view.page(*id)?) {
+                (Private::Written(bytes), Some(page)) if **bytes == *page => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
     fn keep(&mut self, id: PageId, bytes: Box<[u8]>) -> Result<()> {
         let added = bytes.len() as u64 + ENTRY_BYTES;
         let limit = self.snapshot.core().options.transaction_memory_max();
