@@ -18,6 +18,7 @@
 mod api;
 pub(crate) mod window;
 
+use std::fmt;
 use std::time::Duration;
 
 pub use api::KeptVersion;
@@ -76,6 +77,21 @@ impl History {
                 expected: format!("1 to {KEPT_MAX} versions are"),
             }),
             record => Ok(record),
+        }
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(record) = self.0 else { return f.write_str("no versions without a name") };
+        let time = Duration::from_millis;
+        match record.interval_ms {
+            0 => f.write_str("each version")?,
+            interval => write!(f, "the last version of each {:?}", time(interval))?,
+        }
+        match record.span {
+            Span::Versions(count) => write!(f, ", {count} at most"),
+            Span::Millis(span) => write!(f, " within {:?}", time(span)),
         }
     }
 }

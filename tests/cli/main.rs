@@ -2,6 +2,8 @@
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 mod bench;
+mod group;
+mod keep;
 mod line;
 mod map;
 mod names;

@@ -129,5 +129,6 @@ fn what_a_crash_left_is_never_taken_for_the_present() {
         assert_eq!(bench.fails(&["top", "s"], 1, "other_status")["found"], found);
     }
     drop(held);
+    assert_eq!(bench.json(&["top", "s"])["is_in_use"], false, "nobody has it open any more");
     bench.ok(&["verify", "s"]);
 }

@@ -1,5 +1,7 @@
 //! The command line, and all the help there is. What stands here is what the user reads, so it teaches.
 
+mod group;
+mod keep;
 mod names;
 mod streams;
 
@@ -9,8 +11,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use group::{GroupCommand, Members};
+pub(crate) use keep::{HistoryArgs, Prune, Rules, Tick};
 pub(crate) use names::{About, BookmarkCommand, HoldCommand, SnapshotCommand};
 pub(crate) use streams::{Apply, CloneTo, Export, Fold, Import, Verify};
+
+use crate::moment::{At, at, duration};
 
 const AFTER: &str = "\
 Exit codes:
@@ -91,8 +97,8 @@ pub(crate) enum Command {
     Ls(Dir),
     /// Tell a store's history: its versions, the newest first, with what changed from one to the next
     ///
-    /// A store keeps the current version and those that have names, so these are the ones that are told, and the
-    /// bookmarks between them. Pages written and freed are counted against the kept version before; against a bookmark
+    /// A store keeps the current version, those that have names, and those that `vellum history` keeps; these are told, and
+    /// the bookmarks between them. Pages written and freed are counted against the kept version before; against a bookmark
     /// nothing can be counted, since its pages are gone.
     ///
     /// Locks the store while it runs.
@@ -189,6 +195,37 @@ pub(crate) enum Command {
     /// Remember versions without keeping their pages, as the base of deltas to come
     #[command(subcommand, after_help = "Example:\n  vellum bookmark create shop sent --snapshot monday")]
     Bookmark(BookmarkCommand),
+    /// Keep several stores as of one moment: create, list, drop, export, check, bring back
+    #[command(subcommand, after_help = "Example:\n  vellum group create nightly orders stock")]
+    Group(GroupCommand),
+    /// Drop the named snapshots that no rule keeps, and tell why the others stay
+    ///
+    /// A snapshot stays if any rule keeps it, if somebody holds it, or if its expiry hasn't come; one that has expired goes
+    /// whatever the rules say. Without any rule only what has expired goes. Hours, days, weeks, months and years are those of
+    /// the calendar in UTC, and count back from the newest snapshot.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum prune shop --keep-last 3 --keep-daily 7 --keep-monthly 12 --dry-run"
+    )]
+    Prune(Prune),
+    /// Make the snapshot that a schedule has due now, if any, and drop its old ones
+    ///
+    /// To be called by cron or a timer, as often as the snapshots should be punctual: what was made is told by their labels, so
+    /// nothing is made twice, and what was missed is counted. The rules are about the schedule's own snapshots only.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum tick shop hourly --every 1h --keep-hourly 24 --keep-daily 31"
+    )]
+    Tick(Tick),
+    /// Tell or choose which versions are kept without a name
+    ///
+    /// Those can be given to every --at, by number or by time, and `vellum log` lists them. The choice is a part of the
+    /// store, and holds for programs that open it too.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum history shop --within 7d --one-per 1m\n  vellum cat shop 0 --at 2h --hex"
+    )]
+    History(HistoryArgs),
     /// Give back disk space that nobody needs
     ///
     /// Segment files that are a fifth empty or more are rewritten without what no version sees, dead ones are removed. A
@@ -251,6 +288,9 @@ pub(crate) struct Which {
     /// The named snapshot to take, instead of the current version.
     #[arg(long, value_name = "NAME")]
     pub(crate) snapshot: Option<String>,
+    /// The version, or what was current at that time, instead: 1234, 2026-11-27T03:15, 12h (ago).
+    #[arg(long, value_name = "VERSION|TIME", value_parser = at, conflicts_with = "snapshot")]
+    pub(crate) at: Option<At>,
 }
 
 #[derive(Debug, Args)]
@@ -329,7 +369,7 @@ pub(crate) struct Top {
     /// The store's directory.
     pub(crate) dir: PathBuf,
     /// Time between two looks: 1s, 15s, 1m.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = names::duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) every: Duration,
     /// Show it once, as is done where standard output is no terminal.
     #[arg(long)]

@@ -137,6 +137,8 @@ fn code_of(error: &Error) -> u8 {
         | Error::PageOutOfRange { .. }
         | Error::PageNotAllocated { .. }
         | Error::SnapshotNotFound { .. }
+        | Error::VersionNotKept { .. }
+        | Error::TimeNotKept { .. }
         | Error::HoldNotFound { .. } => NOT_FOUND,
         Error::Full { .. } => FULL,
         Error::InvalidOption { .. } | Error::InvalidName { .. } => USAGE,
@@ -192,10 +194,22 @@ fn describe(error: &Error) -> (&'static str, Value) {
         Error::PageNotAllocated { page } => ("page_not_allocated", json!({ "page": page.get() })),
         Error::TooManyPages { asked, limit } => ("too_many_pages", json!({ "asked": asked, "limit": limit })),
         Error::SnapshotNotFound { name } => ("snapshot_not_found", json!({ "name": name })),
+        Error::VersionNotKept { version, older, newer } => {
+            let number = |version: &vellum::Version| version.get();
+            let (older, newer) = (older.as_ref().map(number), newer.as_ref().map(number));
+            ("version_not_kept", json!({ "version": version.get(), "older": older, "newer": newer }))
+        }
+        Error::TimeNotKept { oldest, oldest_ms, .. } => {
+            ("time_not_kept", json!({ "oldest": oldest.get(), "oldest_ms": oldest_ms }))
+        }
         Error::SnapshotExists { name } => ("snapshot_exists", json!({ "name": name })),
         Error::SnapshotHeld { name, holders } => {
             ("snapshot_held", json!({ "name": name, "holders": holders }))
         }
+        Error::GroupIncomplete { name, missing } => {
+            ("group_incomplete", json!({ "name": name, "missing": missing }))
+        }
+        Error::DuplicateMember { store } => ("duplicate_member", json!({ "store": store.to_string() })),
         Error::HoldNotFound { name, owner } => ("hold_not_found", json!({ "name": name, "owner": owner })),
         Error::InvalidName { what, value, .. } => ("invalid_name", json!({ "what": what, "value": value })),
         Error::WrongBase { expected, found } => {

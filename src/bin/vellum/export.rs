@@ -204,8 +204,8 @@ pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
 pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
     match args.paths.as_slice() {
         [path] if path.is_dir() => verify_store(path, args, show),
-        _ if args.all || args.which.snapshot.is_some() => {
-            let reason = "--snapshot and --all are for a store: give its directory, and nothing else";
+        _ if args.all || args.which.snapshot.is_some() || args.which.at.is_some() => {
+            let reason = "--snapshot, --at and --all are for a store: give its directory, and nothing else";
             Err(Failure::Usage(reason.to_owned()))
         }
         [path] => {
@@ -248,6 +248,11 @@ fn verify_store(dir: &Path, args: &Verify, show: Show) -> Result<(), Failure> {
     for named in store.snapshots() {
         let snapshot = store.open_snapshot(&named.name)?;
         versions.push((Field::Text(named.name), snapshot));
+    }
+    for kept in store.history() {
+        if versions.iter().all(|(_, snapshot)| snapshot.version() != kept.version) {
+            versions.push((Field::No(""), store.snapshot_at(kept.version)?));
+        }
     }
     let mut lines = Vec::new();
     for (name, snapshot) in versions {

@@ -74,6 +74,10 @@ fn entries(store: &Store) -> Result<BTreeMap<u64, Entry>, Error> {
         let entry = entries.entry(named.version.get()).or_insert_with(|| Entry::of(snapshot));
         entry.names.push(named.name);
     }
+    for kept in store.history() {
+        let snapshot = store.snapshot_at(kept.version)?;
+        entries.entry(kept.version.get()).or_insert_with(|| Entry::of(snapshot));
+    }
     for bookmark in store.bookmarks() {
         let entry = entries.entry(bookmark.version.get()).or_insert_with(|| Entry {
             created_at: bookmark.created_at,

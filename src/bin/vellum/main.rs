@@ -6,10 +6,13 @@ mod args;
 mod cat;
 mod error;
 mod export;
+mod group;
+mod keep;
 mod load;
 mod log;
 mod manual;
 mod map;
+mod moment;
 mod output;
 mod part;
 mod place;
@@ -59,6 +62,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Snapshot(command) => snapshot::snapshot(command, show),
         Command::Hold(command) => snapshot::hold(command, show),
         Command::Bookmark(command) => snapshot::bookmark(command, show),
+        Command::Group(command) => group::group(command, show),
+        Command::Prune(args) => keep::prune(args, show),
+        Command::Tick(args) => keep::tick(args, show),
+        Command::History(args) => keep::history(args, show),
         Command::Completions(args) => manual::completions(args.shell, show),
         Command::Man(args) => manual::man(&args.dir, show),
     }

@@ -53,10 +53,11 @@ pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Fail
             tell(store, name, show)
         }
         SnapshotCommand::Diff { dir, from, to } => diff(dir, from, to.as_deref(), show),
-        SnapshotCommand::Rollback { dir, name } => {
+        SnapshotCommand::Rollback { dir, name, at } => {
             let store = open_to_read(dir, show)?;
             let waiting = Waiting::new("roll back", show);
-            let done = store.rollback_to(&store.open_snapshot(name)?)?;
+            let which = Which { snapshot: name.clone(), at: *at };
+            let done = store.rollback_to(&which.open(&store)?)?;
             let mut report = Report::new()
                 .count("version", done.version.get())
                 .count("pages_written", done.pages_written)
@@ -71,7 +72,7 @@ pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Fail
     }
 }
 
-fn naming(noted: &About) -> Naming {
+pub(crate) fn naming(noted: &About) -> Naming {
     let mut naming = Naming::new();
     for (key, value) in &noted.label {
         naming = naming.label(key, value);
@@ -122,7 +123,7 @@ fn remove(dir: &Path, names: &[String], how: (bool, bool), show: Show) -> Result
 fn diff(dir: &Path, from: &str, to: Option<&str>, show: Show) -> Result<(), Failure> {
     let store = open_to_read(dir, show)?;
     let waiting = Waiting::new("compare", show);
-    let to = Which { snapshot: to.map(str::to_owned) };
+    let to = Which { snapshot: to.map(str::to_owned), at: None };
     let changes = to.open(&store)?.diff(&store.open_snapshot(from)?)?;
     drop((waiting, store));
     let mut runs: Vec<(u64, u64, bool)> = Vec::new();

@@ -70,8 +70,8 @@ fn print(found: &Found, args: &Top, show: Show) -> Result<(), Failure> {
 
 fn look(dir: &Path, show: Show) -> Result<Found, Failure> {
     // Nobody is disturbed by this, as he might be by an attempt to open the store.
-    let old = match told(dir)? {
-        Some(found) if !found.is_late => return Ok(found),
+    let old = match told(dir) {
+        Ok(Some(found)) if !found.is_late => return Ok(found),
         old => old,
     };
     match open_to_read(dir, show) {
@@ -81,7 +81,7 @@ fn look(dir: &Path, show: Show) -> Result<Found, Failure> {
             Ok(Found { status, told: None, is_late: false })
         }
         // Late is better than nothing, if it is said.
-        Err(Failure::Vellum(Error::Locked { dir })) => old.ok_or(Failure::TellsNothing { dir }),
+        Err(Failure::Vellum(Error::Locked { dir })) => old?.ok_or(Failure::TellsNothing { dir }),
         Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{Dir, Which};
+use crate::moment::{At, at, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
@@ -86,16 +87,23 @@ pub(crate) enum SnapshotCommand {
         /// The named snapshot to compare, instead of the current version.
         to: Option<String>,
     },
-    /// Make the contents of a named snapshot the current ones again
+    /// Make the contents of a named snapshot, or of another version that is kept, the current ones again
     ///
     /// What was there before is kept as the snapshot before-rollback-VERSION, which expires after a week. The change is one
     /// atomic commit, and writes what differs.
-    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum snapshot rollback shop monday")]
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum snapshot rollback shop monday\n  vellum snapshot rollback shop --at 2h"
+    )]
     Rollback {
         /// The store's directory.
         dir: PathBuf,
         /// The named snapshot.
-        name: String,
+        #[arg(required_unless_present = "at")]
+        name: Option<String>,
+        /// The version, or what was current at that time, instead: 1234, 2026-11-27T03:15, 12h (ago).
+        #[arg(long, value_name = "VERSION|TIME", value_parser = at, conflicts_with = "name")]
+        at: Option<At>,
     },
 }
 
@@ -175,22 +183,7 @@ pub(crate) struct About {
     pub(crate) expires: Option<Duration>,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time: a number and s, m, h, d or w, such as 12h");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }

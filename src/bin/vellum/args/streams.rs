@@ -75,6 +75,6 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) which: Which,
     /// Check every version that the store keeps, not only the current one.
-    #[arg(long, conflicts_with = "snapshot")]
+    #[arg(long, conflicts_with_all = ["snapshot", "at"])]
     pub(crate) all: bool,
 }
