@@ -225,6 +225,64 @@ pub enum Error {
         /// The fingerprint that was found.
         found: Fingerprint,
     },
+    /// An encrypted stream, and no key or another.
+    #[error("the stream is encrypted {}: give its key (ImportOptions::key, or that of the options it was begun with)", if *.is_given { "with another key" } else { "and no key was given" })]
+    WrongKey {
+        /// Whether a key was given.
+        is_given: bool,
+    },
+    /// A word that is no export token, or no resume point.
+    #[error(
+        "{found:?} is no {expected} token, or not the whole of one: copy it again, from its first letter to its last"
+    )]
+    BadToken {
+        /// What kind of token it should be.
+        expected: &'static str,
+        /// How the word begins.
+        found: String,
+    },
+    /// An export token after its time. What it held may be gone.
+    #[error("the export token {id:032x} has expired: begin the export anew")]
+    TokenExpired {
+        /// The token's number.
+        id: u128,
+        /// When it expired.
+        expired_at: std::time::SystemTime,
+    },
+    /// An export token for which the store holds nothing: the export was ended, or the token isn't of this store's history.
+    #[error("the store holds nothing for the export token {id:032x}: it was ended, so begin the export anew")]
+    TokenUnknown {
+        /// The token's number.
+        id: u128,
+    },
+    /// An export token of another store.
+    #[error(
+        "the export token is one of store {expected}, and this is {found}: open that store, or begin a new export here"
+    )]
+    TokenOfAnotherStore {
+        /// The store that gave the token.
+        expected: StoreId,
+        /// The store that got it.
+        found: StoreId,
+    },
+    /// The check that a drill was given has found something wrong in the restored store.
+    #[error("the restored store of {version} is not as it should be: {source}")]
+    CheckFailed {
+        /// The version that was restored.
+        version: Version,
+        /// What the check said.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A mark in another stream than the one that is to be resumed.
+    #[error(
+        "the resume point is one of another stream ({found:032x}, not {expected:032x}), or of one with another key: give that of the stream that was cut, or begin anew without one"
+    )]
+    WrongResumePoint {
+        /// The stream that is to be resumed.
+        expected: u128,
+        /// The stream that the point is of.
+        found: u128,
+    },
     /// Reading from or writing to the caller's stream failed.
     #[error("can't {operation} the stream: {source}")]
     Stream {

@@ -40,6 +40,9 @@
 //! | have the application flush and stand still for a snapshot | [`Store::create_snapshot_quiesced`], [`QuiesceHook`] |
 //! | take, keep and export snapshots of several stores at one moment | [`Group`] |
 //! | find damage while it can be mended, and mend it | [`Store::scrub`], [`Store::repair`] |
+//! | compress, encrypt, slow down | [`ExportOptions`], [`ImportOptions`] |
+//! | go on with what was cut | [`Snapshot::begin_export`], [`Store::run_export`], [`Inbox`] |
+//! | rehearse a restore | [`drill`], [`Snapshot::drill`] |
 //! | keep snapshots, and let them go | [`Store::create_snapshot`], [`Store::prune`] with a [`Retention`], [`Store::tick`] with a [`Schedule`] |
 //! | go back in time | [`Store::set_history`], [`Store::snapshot_at`], [`Store::snapshot_at_time`], [`Store::rollback_to`] |
 //! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
@@ -135,7 +138,11 @@ pub use stats::{Recovery, SegmentSpace, Stats};
 #[cfg(feature = "status")]
 pub use status::Status;
 pub use store::Store;
-pub use stream::{DeltaBase, RawSummary, StreamBase, StreamSummary, fold, verify_chain, verify_stream};
+pub use stream::{
+    Checked, DeltaBase, Drilled, ExportOptions, ExportToken, ImportOptions, Inbox, PatchSummary, RawSummary,
+    ResumePoint, StreamBase, StreamKey, StreamSummary, apply_patch, drill, fold, fold_as, resume_point,
+    verify_chain, verify_chain_as, verify_patch, verify_stream, verify_stream_as,
+};
 pub use txn::WriteTxn;
 pub use verify::VerifyReport;
 

@@ -110,6 +110,8 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
         if looked_at.elapsed() >= IDLE {
             core.idle_work();
             core.govern();
+            // What can't be written now is tried again; what can't be written at all, the next commit says.
+            let _ = core.drop_expired_name();
             // What a dropped name kept comes back when two catalogs were written without it.
             if core.names.lock().has_leaving() || core.history.lock().is_pressed() {
                 is_due |= core.write_catalog_anew().is_ok();
@@ -195,6 +197,13 @@ impl Core {
 
     /// Reclaims all that can be reclaimed now, writes a checkpoint, and gives disk space back.
     pub(crate) fn maintain(&self, budget: Budget) -> Result<Maintenance> {
+        // One that can't be dropped now, on a full disk say, keeps nothing of the rest from being done.
+        let most = self.names.lock().iter().count();
+        for _ in 0..most {
+            if !self.drop_expired_name().unwrap_or(false) {
+                break;
+            }
+        }
         self.write_only_checkpoint()?;
         self.settle();
         self.govern();

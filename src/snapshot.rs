@@ -110,6 +110,14 @@ impl Snapshot {
         self.root.root()
     }
 
+    pub(crate) fn held_root(&self) -> HeldRoot {
+        self.root
+    }
+
+    pub(crate) fn slot(&self) -> SlotId {
+        self.slot
+    }
+
     /// Refuses a snapshot of another store, given as `option`.
     pub(crate) fn check_of(&self, core: &Arc<Core>, option: &'static str) -> Result<()> {
         if Arc::ptr_eq(core, &self.core) {

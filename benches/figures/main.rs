@@ -36,10 +36,11 @@ type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E
 type Measure = fn(&Ground, &mut Report) -> Result;
 
 /// All figures, in the order in which they disturb each other least; the heaviest writers come last.
-const FIGURES: [(&str, Measure); 18] = [
+const FIGURES: [(&str, Measure); 19] = [
     ("pins", reads::pins),
     ("lookups", reads::lookups),
     ("export", export::beside_writer),
+    ("import", export::import),
     ("snapshots", reads::old_and_new),
     ("durable", commits::durable),
     ("threads", threads::many),

@@ -22,6 +22,7 @@ pub(crate) mod history;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod packed;
+pub(crate) mod patch;
 pub(crate) mod record;
 pub(crate) mod segment;
 pub(crate) mod stream;

@@ -1,4 +1,4 @@
-//! The export stream, version 1.0: one snapshot as a sequence of bytes that can go through a pipe.
+//! The export stream, version 1: one snapshot as a sequence of bytes that can go through a pipe.
 //!
 //! Preamble, 16 bytes: magic `"VELLUMX\x1a"` (8), major version (2), minor version (2), zero (4). A reader refuses a newer
 //! major version. Then records, each a prefix and a payload; payloads are multiples of 8 bytes.
@@ -6,36 +6,53 @@
 //! | offset | size | field of a prefix |
 //! |---|---|---|
 //! | 0 | 2 | type: 1 HEADER, 2 META, 3 PAGES, 4 FREE (deltas only), 5 SYNC, 6 TRAILER |
-//! | 2 | 2 | flags; bit 0: a reader that doesn't know the type must refuse the stream, otherwise it skips the record |
+//! | 2 | 2 | flags; bit 0: a reader that doesn't know the type must refuse the stream, otherwise it skips the record; bit 1: the payload is sealed |
 //! | 4 | 4 | zero |
 //! | 8 | 8 | bytes of the payload |
 //! | 16 | 8 | sequence number, from 0 |
-//! | 24 | 8 | checksum of the payload (XXH3-64, seeded with the sequence number); of PAGES: of its list only |
+//! | 24 | 8 | checksum of the payload as it is stored (XXH3-64, seeded with the sequence number); of PAGES that are neither compressed nor sealed: of its list only |
 //! | 32 | 8 | own checksum of the prefix before; of the first: XXH3-64 of the preamble |
 //! | 40 | 8 | own checksum: XXH3-64 of bytes 0..40 |
 //!
-//! HEADER, 192 bytes: kind (1; 0 full, 1 delta), codec (1; 0 none), cipher (1; 0 none), checksum (1; 1 XXH3),
-//! page size (4), incompatible features (8), compatible features (8), store id (16), stream id (16), from version (8), from
-//! fingerprint (16), version (8), fingerprint (16), page count (8), live pages (8), commit time in ms since 1970 (8), zeros.
-//! A full stream has zeros for what it comes from.
+//! HEADER, 192 bytes: kind (1; 0 full, 1 delta), codec (1; 0 none, 1 zstd), cipher (1; 0 none, 1 XChaCha20-Poly1305),
+//! checksum (1; 1 XXH3), page size (4), incompatible features (8; bit 0: *chained*), compatible features (8), store id (16), stream
+//! id (16), from version (8), from fingerprint (16), version (8), fingerprint (16), page count (8), live pages (8), commit time in
+//! ms since 1970 (8), the codec's level (4), zero (4), bytes between marks (8; 0: 64 MiB), zeros. A full stream has zeros for what it
+//! comes from. What is neither compressed, encrypted, resumable nor marked otherwise than every 64 MiB is not chained, and has zeros
+//! there.
 //!
 //! META: bytes of meta (8), the engine's bytes, zeros up to a multiple of 8.
 //!
 //! PAGES: first page id (8), count (4), codec (4), a 64-bit checksum for each page seeded with its id, then the pages. In a full
 //! stream they have consecutive ids; in a delta, where changes are scattered, each checksum has the page's id (8) before it.
 //! Ids ascend over the whole stream. The payload's checksum covers the list; the pages' own checksums, which are in the list,
-//! cover the pages. So every byte is hashed once, and each prefix commits, through the chain, to all before it.
+//! cover the pages. So every byte is hashed once, and each prefix commits, through the chain, to all before it. With a codec of 1
+//! in the record, the list is followed by the length of a zstd frame (8), the frame, and zeros up to a multiple of 8; the frame holds
+//! exactly the pages. A record is compressed if the stream is and if that makes it shorter: the choice is the bytes' alone.
 //!
 //! FREE: first page id (8), count (8): these hold nothing in the version that the delta leads to, whether or not they did in
 //! the one that it comes from. In one order with PAGES: ids ascend over both. Ids at or beyond the page count are free
 //! without being named.
 //!
-//! SYNC, about every 64 MiB: last page id (8), pages so far (8), fingerprint of these pages (16).
+//! SYNC, about every 64 MiB: last page id (8), pages so far (8), fingerprint of these pages (16). A chained stream can be gone on
+//! with behind it.
 //!
 //! TRAILER: pages (8), records before it (8), fingerprint of the stream's pages (16; of a full stream that is the version's),
-//! XXH3-128 of all prefixes before it (16), end magic `"VELLUMZ\x1a"` (8). Nothing follows.
+//! digest of all prefixes before it (16), end magic `"VELLUMZ\x1a"` (8). Nothing follows. The digest is the XXH3-128 of all
+//! prefixes; in a chained stream it begins as 0 and becomes the XXH3-128 of itself (16 bytes) and the next prefix, so that whoever
+//! goes on needs 16 bytes of what was before.
 //!
-//! Nothing random and nothing of the present goes in: equal states of a store give equal bytes.
+//! *Sealed* records (flag bit 1; in a stream with a cipher all that this version knows): the payload as above, then the tag (16),
+//! under XChaCha20-Poly1305 with the caller's key. The nonce is the stream's salt (16) and the record's sequence number (8): the
+//! salt is drawn at random for each stream and makes a key of its own from the caller's, the number never comes twice in a stream.
+//! Authenticated with the payload are the prefix's bytes 0..24 and 32..40, that is type, flags, length, number and, through the
+//! chain, all records before. HEADER begins in clear with bytes 0..24 of the header and the salt (16), both authenticated too; the whole
+//! header follows sealed. What stays visible: how many records there are, their types and lengths, the page size.
+//!
+//! Nothing of the present goes in, and nothing random but the salt: equal states of a store, with equal options, give equal bytes
+//! (compressed ones by one version of zstd).
+
+use xxhash_rust::xxh3::Xxh3;
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{checksum64, digest128, holds};
@@ -59,6 +76,21 @@ const RUN_PAGES_MAX: u32 = 64;
 pub(crate) const SYNC_EVERY_BYTES: u64 = 64 << 20;
 /// A reader that doesn't know the record's type must refuse the stream.
 pub(crate) const MUST_UNDERSTAND: u16 = 1;
+/// The payload is encrypted.
+pub(crate) const SEALED: u16 = 2;
+/// Incompatible feature: the trailer's digest is chained.
+const CHAINED: u64 = 1;
+/// What of a sealed stream's header is in clear: the header's own beginning, and the salt.
+pub(crate) const CLEAR_BYTES: usize = 24 + SALT_BYTES;
+pub(crate) const SALT_BYTES: usize = 16;
+/// What sealing adds to a payload.
+pub(crate) const TAG_BYTES: usize = 16;
+pub(crate) const SEALED_HEADER_BYTES: usize = CLEAR_BYTES + HEADER_BYTES + TAG_BYTES;
+/// The codec of a PAGES record.
+pub(crate) const PLAIN: u8 = 0;
+pub(crate) const ZSTD: u8 = 1;
+/// The cipher of a stream.
+pub(crate) const XCHACHA20_POLY1305: u8 = 1;
 
 pub(crate) const HEADER: u16 = 1;
 pub(crate) const META: u16 = 2;
@@ -123,6 +155,15 @@ impl Prefix {
         (bytes, own)
     }
 
+    /// What is authenticated with a sealed payload.
+    pub(crate) fn authenticated(&self) -> [u8; 32] {
+        let (bytes, _) = self.encode();
+        let mut out = [0; 32];
+        out[..24].copy_from_slice(&bytes[..24]);
+        out[24..].copy_from_slice(&bytes[32..40]);
+        out
+    }
+
     /// The prefix and its own checksum, if that matches.
     pub(crate) fn decode(bytes: &[u8; PREFIX_BYTES]) -> Option<(Prefix, u64)> {
         let mut reader = Reader::new(bytes);
@@ -141,9 +182,31 @@ pub(crate) struct BaseState {
     pub(crate) fingerprint: Fingerprint,
 }
 
+/// How a stream is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Coding {
+    pub(crate) codec: u8,
+    pub(crate) level: i32,
+    pub(crate) cipher: u8,
+    pub(crate) is_chained: bool,
+    /// Bytes between two marks; 0: [`SYNC_EVERY_BYTES`].
+    pub(crate) mark_bytes: u64,
+}
+
+impl Coding {
+    /// The oldest there is: it can't be gone on with.
+    pub(crate) const PLAIN: Coding =
+        Coding { codec: PLAIN, level: 0, cipher: 0, is_chained: false, mark_bytes: 0 };
+
+    pub(crate) fn mark_every(&self) -> u64 {
+        if self.mark_bytes == 0 { SYNC_EVERY_BYTES } else { self.mark_bytes }
+    }
+}
+
 /// What a stream is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamHeader {
+    pub(crate) coding: Coding,
     pub(crate) page_size: u32,
     pub(crate) store_id: StoreId,
     /// `None`: the stream is full.
@@ -159,6 +222,7 @@ pub(crate) struct StreamHeader {
 impl StreamHeader {
     /// What is known before anything was read.
     pub(crate) const NOTHING: StreamHeader = StreamHeader {
+        coding: Coding::PLAIN,
         page_size: 0,
         store_id: StoreId(0),
         base: None,
@@ -185,11 +249,12 @@ impl StreamHeader {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(HEADER_BYTES);
-        for byte in [u8::from(self.base.is_some()), 0, 0, 1] {
+        let coding = &self.coding;
+        for byte in [u8::from(self.base.is_some()), coding.codec, coding.cipher, 1] {
             out.u8(byte);
         }
         out.u32(self.page_size);
-        out.u64(0);
+        out.u64(if coding.is_chained { CHAINED } else { 0 });
         out.u64(0);
         out.u128(self.store_id.0);
         out.u128(self.stream_id());
@@ -200,6 +265,9 @@ impl StreamHeader {
         out.u64(self.page_count);
         out.u64(self.live_pages);
         out.u64(self.created_at_ms);
+        out.raw(&coding.level.to_le_bytes());
+        out.u32(0);
+        out.u64(coding.mark_bytes);
         out.pad_to(HEADER_BYTES);
         out.bytes
     }
@@ -213,7 +281,8 @@ impl StreamHeader {
         let store_id = StoreId(reader.u128()?);
         let _stream_id = reader.u128()?;
         let base = BaseState { version: Version(reader.u64()?), fingerprint: Fingerprint(reader.u128()?) };
-        let header = StreamHeader {
+        let mut header = StreamHeader {
+            coding: Coding { codec, cipher, is_chained: incompatible & CHAINED != 0, ..Coding::PLAIN },
             page_size,
             store_id,
             base: (kind == 1).then_some(base),
@@ -224,12 +293,55 @@ impl StreamHeader {
             created_at_ms: reader.u64()?,
             meta: Vec::new(),
         };
-        if kind > 1 || (codec, cipher, checksum, incompatible) != (0, 0, 1, 0) {
-            return Some(Err(format!(
-                "kind {kind}, codec {codec}, cipher {cipher}, checksum {checksum}, features {incompatible:#x}"
-            )));
+        if kind > 1 || checksum != 1 || incompatible & !CHAINED != 0 {
+            return Some(Err(format!("kind {kind}, checksum {checksum}, features {incompatible:#x}")));
         }
+        header.coding.level = i32::from_le_bytes(reader.raw(4)?.try_into().ok()?);
+        let _zero = reader.u32()?;
+        header.coding.mark_bytes = reader.u64()?;
         Some(Ok(header))
+    }
+}
+
+/// The codec and the cipher of a stream whose header begins like this.
+pub(crate) fn codec_and_cipher(header: &[u8]) -> Option<(u8, u8)> {
+    Some((*header.get(1)?, *header.get(2)?))
+}
+
+/// The digest of all prefixes so far: of a chained stream, or of another.
+pub(crate) struct PrefixDigest {
+    whole: Option<Box<Xxh3>>,
+    chained: u128,
+}
+
+impl PrefixDigest {
+    /// Of a stream that may be either; [`PrefixDigest::chain`] tells.
+    pub(crate) fn new() -> PrefixDigest {
+        PrefixDigest { whole: Some(Box::new(Xxh3::new())), chained: 0 }
+    }
+
+    /// Of a chained stream that is gone on with.
+    pub(crate) fn chained(digest: u128) -> PrefixDigest {
+        PrefixDigest { whole: None, chained: digest }
+    }
+
+    /// Says that the stream is chained.
+    pub(crate) fn chain(&mut self) {
+        self.whole = None;
+    }
+
+    pub(crate) fn add(&mut self, prefix: &[u8; PREFIX_BYTES]) {
+        if let Some(whole) = &mut self.whole {
+            whole.update(prefix);
+        }
+        let mut bytes = [0; 16 + PREFIX_BYTES];
+        bytes[..16].copy_from_slice(&self.chained.to_le_bytes());
+        bytes[16..].copy_from_slice(prefix);
+        self.chained = digest128(&bytes);
+    }
+
+    pub(crate) fn value(&self) -> u128 {
+        self.whole.as_ref().map_or(self.chained, |whole| whole.digest128())
     }
 }
 

@@ -7,7 +7,6 @@ use super::labels::{GroupId, GroupLabels, MemberId};
 use super::parallel::for_each_limited;
 use crate::commit::lead::{LogState, try_batch, wait_for_limbo};
 use crate::commit::request::Request;
-use crate::core::now_ms;
 use crate::error::{Error, Result};
 use crate::format::names::NameChange;
 use crate::names::Naming;
@@ -112,7 +111,7 @@ impl Group {
                 }
             }
             for (member, store) in self.members.iter().enumerate() {
-                let checked = store.core().names.lock().check(change, now_ms());
+                let checked = store.core().names.lock().check(change, store.core().clock_ms());
                 checked.map_err(|error| Failed { member, error })?;
             }
         }

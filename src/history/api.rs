@@ -77,7 +77,7 @@ impl Store {
         if self.history_policy() == History(policy) {
             return Ok(());
         }
-        self.commit_names(NameChange::History { policy })
+        self.core().commit_names(NameChange::History { policy })
     }
 
     /// Which versions the store keeps without a name.

@@ -6,12 +6,9 @@ use serde::Serialize;
 
 use super::labels::{Naming, check_name, millis_of, time_of};
 use super::table::{Named, Names};
-use crate::commit::lead::commit_batch;
-use crate::commit::request::Request;
 use crate::error::{Error, Result};
 use crate::format::names::{BookmarkRecord, CHANGE_BYTES_MAX, DROPS_MAX, HoldRecord, NameChange};
 use crate::id::{Fingerprint, Version};
-use crate::options::Durability;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 
@@ -269,26 +266,16 @@ impl Store {
     /// Drops the named snapshots of these versions, [`DROPS_MAX`] at most and in ascending order, in one commit.
     pub(crate) fn drop_versions(&self, versions: Vec<Version>) -> Result<()> {
         debug_assert!(versions.len() <= DROPS_MAX && versions.is_sorted());
-        self.commit_names(NameChange::DropAll { versions })
+        self.core().commit_names(NameChange::DropAll { versions })
     }
 
     fn change_names(&self, change: NameChange) -> Result<()> {
-        check_size(&change)?;
-        self.commit_names(change)
-    }
-
-    /// Commits a change that fits into a record, whatever it says.
-    pub(crate) fn commit_names(&self, change: NameChange) -> Result<()> {
-        let core = self.core();
-        let request = Request { names: Some(change), ..Request::nothing(Durability::Sync) };
-        let done = core.queue.submit(request, |batch| commit_batch(core, &batch));
-        core.after_commit();
-        done.map(drop)
+        self.core().change_names(change)
     }
 }
 
 /// Refuses what doesn't fit into a record.
-fn check_size(change: &NameChange) -> Result<()> {
+pub(super) fn check_size(change: &NameChange) -> Result<()> {
     let bytes = change.encode().map_or(usize::MAX, |bytes| bytes.len());
     match bytes <= CHANGE_BYTES_MAX {
         true => Ok(()),

@@ -13,6 +13,7 @@
 
 mod api;
 pub(crate) mod departed;
+mod keep;
 pub(crate) mod kept;
 mod labels;
 mod space;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::names::{BookmarkRecord, HoldRecord, NameChange, NameInfo, NamedRecord};
 use crate::id::Version;
 use crate::pins::PinKind;
+use crate::snapshot::Snapshot;
 use crate::table::root::Root;
 use crate::version::held::HeldRoot;
 use crate::version::registry::{Registry, SlotId};
@@ -108,6 +109,40 @@ impl Names {
 
     pub(crate) fn bookmarks(&self) -> impl Iterator<Item = &BookmarkRecord> {
         self.bookmarks.values()
+    }
+
+    /// A name of the version.
+    pub(crate) fn name_of_version(&self, version: Version) -> Option<&str> {
+        let mut named = self.named.iter().filter(|(_, named)| named.root.root().version == version);
+        named.next().map(|(name, _)| name.as_str())
+    }
+
+    /// Gives a snapshot's version a name that shares its slot and goes with its only hold.
+    pub(crate) fn keep(
+        &mut self,
+        name: &str,
+        info: NameInfo,
+        hold: HoldRecord,
+        snapshot: &Snapshot,
+        registry: &Registry<Root>,
+    ) -> Result<()> {
+        self.is_taken(name)?;
+        let (pin, root) = (snapshot.slot(), snapshot.held_root());
+        registry.retain(pin);
+        let named = Named { info, holds: vec![hold], is_leaving: true, pin, root, is_listed: false };
+        self.named.insert(name.to_owned(), named);
+        Ok(())
+    }
+
+    /// Takes back a name that couldn't be written.
+    pub(crate) fn unkeep(&mut self, name: &str, registry: &Registry<Root>) {
+        self.remove(name, registry);
+    }
+
+    /// A name that was to go with its last hold, and whose holds have all expired.
+    pub(crate) fn expired(&self, now_ms: u64) -> Option<String> {
+        let is_over = |named: &Named| named.is_leaving && named.holds_at(now_ms).next().is_none();
+        self.named.iter().find(|(_, named)| is_over(named)).map(|(name, _)| name.clone())
     }
 
     /// The name of each slot.

@@ -3,6 +3,7 @@
 use std::io::{IoSlice, Read};
 use std::sync::Arc;
 
+use super::options::ImportOptions;
 use super::read::{Item, StreamReader};
 use crate::commit::lead::LogState;
 use crate::commit::whole::{Put, Whole, commit_whole};
@@ -48,9 +49,22 @@ impl Store {
     /// # Errors
     /// As [`Store::apply`], and [`Error::Cancelled`].
     pub fn apply_with(&self, r: &mut dyn Read, observer: &mut dyn Observer) -> Result<Version> {
+        self.apply_as(r, &ImportOptions::new(), observer)
+    }
+
+    /// As [`Store::apply_with`], from streams that may be encrypted, and at a rate.
+    ///
+    /// # Errors
+    /// As [`Store::apply_with`], and [`Error::WrongKey`].
+    pub fn apply_as(
+        &self,
+        r: &mut dyn Read,
+        options: &ImportOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Version> {
         let core = self.core();
         core.check_poison()?;
-        let mut reader = StreamReader::begin(r, Meter::new("apply", None, observer))?;
+        let mut reader = StreamReader::begin(r, options, Meter::new("apply", None, observer))?;
         let header = reader.header().clone();
         let page_size = core.segments.geometry().page_size();
         if header.page_size != page_size {

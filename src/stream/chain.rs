@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use super::StreamSummary;
+use super::options::{ExportOptions, ImportOptions};
 use super::read::{Item, StreamReader};
 use super::runs::Runs;
-use super::write::StreamWriter;
+use super::write::{Plan, StreamWriter};
 use crate::error::{Error, Result};
 use crate::format::stream::StreamHeader;
 use crate::id::PageId;
@@ -23,10 +24,22 @@ pub fn verify_chain(
     streams: &mut [&mut dyn Read],
     observer: &mut dyn Observer,
 ) -> Result<Vec<StreamSummary>> {
+    verify_chain_as(streams, &ImportOptions::new(), observer)
+}
+
+/// As [`verify_chain`], of streams that may be encrypted, and at a rate.
+///
+/// # Errors
+/// As [`verify_chain`], and [`Error::WrongKey`].
+pub fn verify_chain_as(
+    streams: &mut [&mut dyn Read],
+    options: &ImportOptions,
+    observer: &mut dyn Observer,
+) -> Result<Vec<StreamSummary>> {
     let mut seen: Vec<StreamSummary> = Vec::new();
     let mut before: Option<StreamHeader> = None;
     for stream in streams {
-        let mut reader = StreamReader::begin(*stream, Meter::new("verify", None, &mut *observer))?;
+        let mut reader = StreamReader::begin(*stream, options, Meter::new("verify", None, &mut *observer))?;
         if let Some(before) = &before {
             check_link(before, reader.header())?;
         }
@@ -84,10 +97,25 @@ pub fn fold(
     w: &mut dyn Write,
     observer: &mut dyn Observer,
 ) -> Result<StreamSummary> {
+    fold_as(streams, w, &ImportOptions::new(), &ExportOptions::new(), observer)
+}
+
+/// As [`fold`], of streams that may be encrypted, into one that is compressed or encrypted as `writing` says.
+///
+/// # Errors
+/// As [`fold`], and [`Error::WrongKey`].
+pub fn fold_as(
+    streams: &mut [&mut dyn Read],
+    w: &mut dyn Write,
+    reading: &ImportOptions,
+    writing: &ExportOptions,
+    observer: &mut dyn Observer,
+) -> Result<StreamSummary> {
+    let plan = Plan::of(writing)?;
     let mut quiet = vec![(); streams.len()];
     let mut sources: Vec<Source<'_>> = Vec::new();
     for (stream, quiet) in streams.iter_mut().zip(&mut quiet) {
-        sources.push(Source::new(StreamReader::begin(*stream, Meter::new("fold", None, quiet))?));
+        sources.push(Source::new(StreamReader::begin(*stream, reading, Meter::new("fold", None, quiet))?));
     }
     for pair in sources.windows(2) {
         check_link(pair[0].reader.header(), pair[1].reader.header())?;
@@ -103,7 +131,7 @@ pub fn fold(
     let mut meter = Meter::new("fold", None, observer);
     meter.report()?;
     let (is_full, page_count) = (header.base.is_none(), header.page_count);
-    let mut runs = Runs::new(StreamWriter::begin(w, header.clone())?, &header);
+    let mut runs = Runs::new(StreamWriter::begin(w, header.clone(), &plan)?, &header);
     sources.iter_mut().try_for_each(Source::advance)?;
     while let Some(start) = sources.iter().filter_map(Source::start).min() {
         let covers = |source: &Source<'_>| source.start() == Some(start);

@@ -4,8 +4,9 @@ use std::io::Write;
 
 use super::StreamSummary;
 use super::export::header_of;
+use super::options::ExportOptions;
 use super::runs::Runs;
-use super::write::StreamWriter;
+use super::write::{Plan, StreamWriter};
 use crate::error::{Error, Result};
 use crate::format::stream::{BaseState, StreamHeader};
 use crate::id::{Fingerprint, PageId};
@@ -42,7 +43,7 @@ impl<'a> From<&'a Bookmark> for DeltaBase<'a> {
 }
 
 impl DeltaBase<'_> {
-    fn state(&self) -> BaseState {
+    pub(super) fn state(&self) -> BaseState {
         match self {
             DeltaBase::Snapshot(base) => {
                 BaseState { version: base.version(), fingerprint: base.fingerprint() }
@@ -105,8 +106,33 @@ impl Snapshot {
         w: &mut dyn Write,
         observer: &mut dyn Observer,
     ) -> Result<StreamSummary> {
+        self.export_since_as(base, w, &ExportOptions::new(), observer)
+    }
+
+    /// As [`Snapshot::export_since_with`], compressed, encrypted or at a rate.
+    ///
+    /// # Errors
+    /// As [`Snapshot::export_since_with`]; [`Error::InvalidOption`] and [`Error::Unsupported`] for options that can't be honoured.
+    pub fn export_since_as<'a>(
+        &self,
+        base: impl Into<DeltaBase<'a>>,
+        w: &mut dyn Write,
+        options: &ExportOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<StreamSummary> {
         let base = base.into();
         self.check_base(&base)?;
+        self.export_delta(base, w, &Plan::of(options)?, observer)
+    }
+
+    /// Writes a delta as planned. The base was checked.
+    pub(super) fn export_delta(
+        &self,
+        base: DeltaBase<'_>,
+        w: &mut dyn Write,
+        plan: &Plan<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<StreamSummary> {
         let _in_use = self.in_use_by("export")?;
         let _base_in_use = match base {
             DeltaBase::Snapshot(base) => Some(base.in_use_by("export (as its base)")?),
@@ -116,8 +142,8 @@ impl Snapshot {
         let mut meter = Meter::new("export", None, observer);
         meter.report()?;
         let table = self.core().segments.table();
-        let mut runs = Runs::new(StreamWriter::begin(w, header.clone())?, &header);
-        let mut changes = Changes::new(self, base);
+        let mut runs = Runs::new(StreamWriter::begin(w, header.clone(), plan)?, &header);
+        let mut changes = Changes::new(self, base, plan.first_id())?;
         while let Some(stretch) = changes.next_stretch()? {
             for (first, count, entry) in stretch {
                 let page = match entry {
@@ -136,7 +162,7 @@ impl Snapshot {
         Ok(summary)
     }
 
-    fn check_base(&self, base: &DeltaBase<'_>) -> Result<()> {
+    pub(super) fn check_base(&self, base: &DeltaBase<'_>) -> Result<()> {
         let core = self.core();
         match base {
             DeltaBase::Snapshot(base) => base.check_of(core, "base")?,
@@ -155,8 +181,19 @@ impl Snapshot {
     }
 }
 
+/// What a fingerprint becomes by one change.
+fn led_on(mut fingerprint: Fingerprint, id: PageId, old: Entry, new: Entry) -> Fingerprint {
+    if old.is_page() {
+        fingerprint = fingerprint.minus(id, old.short_checksum());
+    }
+    if new.is_page() {
+        fingerprint = fingerprint.plus(id, new.short_checksum());
+    }
+    fingerprint
+}
+
 /// The changes, found a stretch at a time.
-struct Changes<'a> {
+pub(super) struct Changes<'a> {
     snapshot: &'a Snapshot,
     base: DeltaBase<'a>,
     from: Option<PageId>,
@@ -165,11 +202,22 @@ struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    fn new(snapshot: &'a Snapshot, base: DeltaBase<'a>) -> Changes<'a> {
-        Changes { snapshot, base, from: Some(PageId(0)), fingerprint: base.state().fingerprint }
+    /// The changes from `from` on. Of those before it only the fingerprint's part is looked up.
+    pub(super) fn new(snapshot: &'a Snapshot, base: DeltaBase<'a>, from: PageId) -> Result<Changes<'a>> {
+        let mut fingerprint = base.state().fingerprint;
+        if let (DeltaBase::Snapshot(base), true) = (base, from.0 > 0) {
+            let slab = &snapshot.core().slab;
+            for_each_difference(slab, base.root(), snapshot.root(), PageId(0), &mut |id, old, new| {
+                if id < from {
+                    fingerprint = led_on(fingerprint, id, old, new);
+                }
+                Ok(id < from)
+            })?;
+        }
+        Ok(Changes { snapshot, base, from: Some(from), fingerprint })
     }
 
-    fn next_stretch(&mut self) -> Result<Option<Vec<Change>>> {
+    pub(super) fn next_stretch(&mut self) -> Result<Option<Vec<Change>>> {
         let Some(from) = self.from else { return Ok(None) };
         let (slab, root) = (&self.snapshot.core().slab, self.snapshot.root());
         let mut found: Vec<Change> = Vec::new();
@@ -177,11 +225,8 @@ impl<'a> Changes<'a> {
             DeltaBase::Snapshot(base) => {
                 let (fingerprint, page_count) = (&mut self.fingerprint, root.page_count);
                 for_each_difference(slab, base.root(), root, from, &mut |id, old, new| {
-                    if old.is_page() {
-                        *fingerprint = fingerprint.minus(id, old.short_checksum());
-                    }
+                    *fingerprint = led_on(*fingerprint, id, old, new);
                     if new.is_page() {
-                        *fingerprint = fingerprint.plus(id, new.short_checksum());
                         found.push((id, 1, Some(new)));
                     } else if old.is_page() && id.0 < page_count {
                         found.push((id, 1, None));
@@ -202,7 +247,7 @@ impl<'a> Changes<'a> {
     }
 
     /// An export never lies: changes that don't lead from the base's fingerprint to the snapshot's are an error.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let expected = self.snapshot.fingerprint();
         match self.base {
             DeltaBase::Snapshot(_) if self.fingerprint != expected => {

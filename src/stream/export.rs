@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use super::StreamSummary;
-use super::write::{Page, StreamWriter};
+use super::options::ExportOptions;
+use super::write::{Page, Plan, StreamWriter};
 use crate::error::{Error, Result};
-use crate::format::stream::{StreamHeader, run_pages};
+use crate::format::stream::{Coding, StreamHeader, run_pages};
 use crate::id::{Location, PageId};
 use crate::log::segment::SegmentTable;
 use crate::progress::{Meter, Observer};
@@ -25,6 +26,7 @@ const BATCHES_AHEAD: usize = 4;
 pub(super) fn header_of(snapshot: &Snapshot) -> StreamHeader {
     let (core, root) = (snapshot.core(), snapshot.root());
     StreamHeader {
+        coding: Coding::PLAIN,
         page_size: core.segments.geometry().page_size(),
         store_id: core.store_id(),
         base: None,
@@ -53,36 +55,61 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::export`], and [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn export_with(&self, w: &mut dyn Write, observer: &mut dyn Observer) -> Result<StreamSummary> {
+        self.export_as(w, &ExportOptions::new(), observer)
+    }
+
+    /// As [`Snapshot::export_with`], compressed, encrypted or at a rate.
+    ///
+    /// # Errors
+    /// As [`Snapshot::export_with`]; [`Error::InvalidOption`] and [`Error::Unsupported`] for options that can't be honoured.
+    pub fn export_as(
+        &self,
+        w: &mut dyn Write,
+        options: &ExportOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<StreamSummary> {
+        self.export_full(w, &Plan::of(options)?, observer)
+    }
+
+    /// Writes a full stream as planned.
+    pub(super) fn export_full(
+        &self,
+        w: &mut dyn Write,
+        plan: &Plan<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<StreamSummary> {
         let _in_use = self.in_use_by("export")?;
         let (core, root) = (self.core(), self.root());
         let header = header_of(self);
-        let mut meter = Meter::new("export", Some(root.live_pages), observer);
+        let left = root.live_pages.saturating_sub(plan.pages_before());
+        let mut meter = Meter::new("export", Some(left), observer);
         meter.report()?;
-        let mut writer = StreamWriter::begin(w, header)?;
-        let table = core.segments.table();
+        let mut writer = StreamWriter::begin(w, header, plan)?;
+        let (table, from) = (core.segments.table(), plan.first_id());
         let mut write = |run: Vec<_>| writer.pages(&run, &mut meter);
         if core.options.has_thread() {
-            self.collect_beside(&table, &mut write)?;
+            self.collect_beside(&table, from, &mut write)?;
         } else {
-            self.collect(&table, &mut |run| write(run).map(|()| true))?;
+            self.collect(&table, from, &mut |run| write(run).map(|()| true))?;
         }
         let summary = writer.finish()?;
         meter.report()?;
         Ok(summary)
     }
 
-    /// Calls `write` with all pages, while another thread reads and verifies the next: reading is a third of an export's
+    /// Calls `write` with all pages from `from` on, while another thread reads and verifies the next: reading is a third of an export's
     /// work, and nobody waits for it so.
     fn collect_beside<'p>(
         &self,
         table: &'p SegmentTable,
+        from: PageId,
         write: &mut dyn FnMut(Run<'p>) -> Result<()>,
     ) -> Result<()> {
         std::thread::scope(|scope| {
             let (sender, receiver) = std::sync::mpsc::sync_channel::<Vec<Run<'p>>>(BATCHES_AHEAD);
             let collect = move || {
                 let mut batch = Vec::with_capacity(BATCH_RUNS);
-                self.collect(table, &mut |run| {
+                self.collect(table, from, &mut |run| {
                     batch.push(run);
                     // Nobody takes it if writing has failed: then there is no more to do here either.
                     Ok(batch.len() < BATCH_RUNS || sender.send(std::mem::take(&mut batch)).is_ok())
@@ -102,10 +129,11 @@ impl Snapshot {
         })
     }
 
-    /// Calls `take` with all pages in ascending order, verified, in runs, until it says that it wants no more.
+    /// Calls `take` with all pages from `from` on in ascending order, verified, in runs, until it says that it wants no more.
     fn collect<'p>(
         &self,
         table: &'p SegmentTable,
+        from: PageId,
         take: &mut dyn FnMut(Run<'p>) -> Result<bool>,
     ) -> Result<()> {
         let core = self.core();
@@ -115,7 +143,7 @@ impl Snapshot {
         // Stretches of a segment, as long as a run, that were brought into memory; neighbours in the store may lie in any.
         let (stretch, mut populated) = (run_max as u64, HashSet::new());
         let mut goes_on = true;
-        for_each_entry(&core.slab, self.root(), PageId(0), &mut |id, entry| {
+        for_each_entry(&core.slab, self.root(), from, &mut |id, entry| {
             let Some(location) = entry.location() else { return Ok(true) };
             if populated.insert(location.0 / stretch) {
                 let from = Location(location.0 - location.0 % stretch);

@@ -3,10 +3,13 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
-use super::read::StreamReader;
+use super::options::ImportOptions;
+use super::read::{Item, Run, StreamReader};
 use super::staging::{Staging, named, refuse_occupied};
-use crate::commit::whole::{Whole, commit_whole};
+use crate::commit::whole::{Put, Whole, commit_whole};
+use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::{Fingerprint, Version};
 use crate::options::Options;
@@ -39,17 +42,34 @@ impl Store {
         options: Options,
         observer: &mut dyn Observer,
     ) -> Result<Store> {
+        Store::import_as(r, dir, options, &ImportOptions::new(), observer)
+    }
+
+    /// As [`Store::import_with`], from streams that may be encrypted, and at a rate.
+    ///
+    /// # Errors
+    /// As [`Store::import_with`], and [`Error::WrongKey`].
+    pub fn import_as(
+        r: &mut dyn Read,
+        dir: impl AsRef<Path>,
+        options: Options,
+        reading: &ImportOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Store> {
         options.check()?;
         let dir = &named(dir.as_ref())?;
         refuse_occupied(dir)?;
         let staging = Staging::new(dir, "importing");
         staging.check_parent()?;
-        let mut reader = StreamReader::begin(r, Meter::new("import", None, observer))?;
+        let mut reader = StreamReader::begin(r, reading, Meter::new("import", None, observer))?;
         load(&mut reader, &staging.path, &options)?;
         staging.become_store(dir)?;
         Store::open(dir, options)
     }
 }
+
+/// How many runs reading may be ahead of writing.
+const RUNS_AHEAD: usize = 16;
 
 /// Makes a store of a stream, and closes it.
 fn load(reader: &mut StreamReader<'_>, staging: &Path, options: &Options) -> Result<()> {
@@ -61,6 +81,7 @@ fn load(reader: &mut StreamReader<'_>, staging: &Path, options: &Options) -> Res
         // A delta is for a store that stands at its base, and here is none.
         return Err(Error::WrongBase { expected: base.fingerprint, found: Fingerprint::EMPTY });
     }
+    let beside = options.has_thread();
     let options = options.clone().page_size(header.page_size).create(true).without_thread();
     options.check()?;
     let storage = FileStorage::open(staging, true)?;
@@ -76,9 +97,58 @@ fn load(reader: &mut StreamReader<'_>, staging: &Path, options: &Options) -> Res
             meta: Some(header.meta.into()).filter(|meta: &Arc<[u8]>| !meta.is_empty()),
             fingerprint: header.fingerprint,
         };
-        commit_whole(&core, &mut core.log.lock(), &whole, false, &mut |put| reader.each_page(put))?;
+        match beside {
+            true => commit_beside(&core, &whole, reader)?,
+            false => {
+                commit_whole(&core, &mut core.log.lock(), &whole, false, &mut |put| reader.each_page(put))?;
+            }
+        }
     }
     while reader.next()?.is_some() {}
     core.sync()?;
     core.write_checkpoint()
+}
+
+/// Commits the version in another thread, while this one reads and checks what comes next: each is half of an import's work.
+fn commit_beside(core: &Core, whole: &Whole, reader: &mut StreamReader<'_>) -> Result<()> {
+    std::thread::scope(|scope| {
+        // `None`: the stream has ended as it should. A run goes back to be filled again.
+        let (checked, to_append) = sync_channel::<Option<Run>>(RUNS_AHEAD);
+        let (appended, to_fill) = sync_channel::<Run>(RUNS_AHEAD + 1);
+        let mut take_all = move |put: &mut Put<'_>| {
+            loop {
+                match to_append.recv() {
+                    Ok(Some(run)) => {
+                        run.each_page(put)?;
+                        // If nobody waits for it any more, nobody needs it.
+                        let _ = appended.try_send(run);
+                    }
+                    Ok(None) => return Ok(()),
+                    // The other end tells why.
+                    Err(_) => return Err(Error::Cancelled),
+                }
+            }
+        };
+        let commit = move || commit_whole(core, &mut core.log.lock(), whole, false, &mut take_all);
+        let committer = std::thread::Builder::new()
+            .name("vellum-import".to_owned())
+            .spawn_scoped(scope, commit)
+            .map_err(|error| Error::io("start a thread for", core.path(), error))?;
+        let read = (|| {
+            while let Some(item) = reader.next()? {
+                if let Item::Pages(_) = item {
+                    let spare = to_fill.try_recv().unwrap_or_default();
+                    // Nobody takes it if the commit has failed: then there is no more to do here either.
+                    if checked.send(Some(reader.take_run(spare))).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            let _ = checked.send(None);
+            Ok(())
+        })();
+        drop(checked);
+        let committed = committer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        read.and(committed.map(drop))
+    })
 }

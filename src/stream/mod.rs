@@ -8,18 +8,31 @@
 //! - `raw`: page i at offset i * page_size;
 //! - `delta`: what a version has that another, or a bookmark, hasn't;
 //! - `chain`: streams one after the other: folded into one, or checked;
+//! - `options`: how a stream is written and read; `codec`, `seal`, `pace`: compressed, encrypted, at a rate;
+//! - `token`, `point`, `inbox`: streams that were cut are gone on with, where they come from and where they arrive;
+//! - `drill`: a restore that is only a trial; `patch`: deltas for raw files;
 //! - `export`, `import`, `apply`: the calls of the public face.
 
 mod apply;
 mod chain;
+mod codec;
 mod delta;
+mod drill;
 mod export;
 mod import;
+mod inbox;
+mod options;
+mod pace;
 mod pages;
+mod patch;
+mod point;
+mod printed;
 mod raw;
 mod read;
 mod runs;
+mod seal;
 pub(crate) mod staging;
+mod token;
 mod write;
 
 use serde::Serialize;
@@ -28,11 +41,17 @@ use crate::format::stream::{BaseState, StreamHeader};
 use crate::id::{Fingerprint, StoreId, Version};
 
 pub(crate) use apply::WAITING;
-pub use chain::{fold, verify_chain};
+pub use chain::{fold, fold_as, verify_chain, verify_chain_as};
 pub use delta::DeltaBase;
+pub use drill::{Checked, Drilled, drill};
+pub use inbox::{Inbox, resume_point};
+pub use options::{ExportOptions, ImportOptions, StreamKey};
 pub(crate) use pages::each_page_of;
+pub use patch::{PatchSummary, apply_patch, verify_patch};
+pub use point::ResumePoint;
 pub use raw::RawSummary;
-pub use read::verify_stream;
+pub use read::{verify_stream, verify_stream_as};
+pub use token::ExportToken;
 
 /// The state that a delta begins at.
 #[non_exhaustive]

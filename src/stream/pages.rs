@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::ImportOptions;
 use super::read::StreamReader;
 use crate::error::Result;
 use crate::id::PageId;
@@ -11,7 +12,7 @@ use crate::progress::Meter;
 /// stream is damaged have been given when that is told.
 pub(crate) fn each_page_of(r: &mut dyn Read, visit: &mut dyn FnMut(PageId, &[u8])) -> Result<()> {
     let mut quiet = ();
-    let mut reader = StreamReader::begin(r, Meter::new("repair", None, &mut quiet))?;
+    let mut reader = StreamReader::begin(r, &ImportOptions::new(), Meter::new("repair", None, &mut quiet))?;
     reader.each_page(&mut |id, _, bytes| {
         visit(id, bytes);
         Ok(())

@@ -140,6 +140,11 @@ impl<T> Registry<T> {
         SlotId(index)
     }
 
+    /// Says anew who fills a slot, of which the caller is a holder.
+    pub(crate) fn renote(&self, id: SlotId, note: Note) {
+        self.slot(id.0).note.store(note.0, Ordering::Relaxed);
+    }
+
     /// Counts one more holder of the slot.
     #[inline]
     pub(crate) fn retain(&self, id: SlotId) {
