@@ -114,6 +114,7 @@ impl Core {
     /// Pins the current version and notes where the log stands; `None` if it is the version `unless`.
     fn capture(&self, unless: Option<Version>) -> Result<Option<Captured>> {
         let mut log = self.log.lock();
+        self.check_poison()?;
         log.appender.flush().map_err(|failure| self.fail(failure))?;
         let guard = self.epoch.pin();
         let root = self.published.load(&guard);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::alloc::Allocator;
-use crate::commit::lead::LogState;
+use crate::commit::lead::{LogState, PoisonOnPanic};
 use crate::commit::queue::GroupCommit;
 use crate::commit::request::Request;
 use crate::error::{Error, Result};
@@ -238,7 +238,12 @@ impl Core {
         Error::Poisoned { source }
     }
 
+    /// Refuses to write after a failure that leaves open what the disk holds, and after a panic of anybody who had the log, the
+    /// catalogs or the files in hand: what was left half done must not be built on (invariant 10).
     pub(crate) fn check_poison(&self) -> Result<()> {
+        if self.log.is_poisoned() || self.checkpoint.is_poisoned() || self.space.is_poisoned() {
+            return Err(self.poison(panicked(self.path())));
+        }
         match self.poison.get() {
             Some(source) => Err(Error::Poisoned { source: source.clone() }),
             None => Ok(()),
@@ -323,17 +328,27 @@ impl Core {
         self.check_poison()?;
         let (unsynced, version) = {
             let mut log = self.log.lock();
+            self.check_poison()?;
             log.appender.flush().map_err(|failure| self.fail(failure))?;
             let guard = self.epoch.pin();
             (log.appender.unsynced(), self.published.load(&guard).version)
         };
         // Outside the commit lock, so that commits go on meanwhile.
-        crate::log::append::sync_files(&self.segments, &unsynced).map_err(|error| self.poison(error))?;
+        let poison_on_panic = PoisonOnPanic(self);
+        let synced = crate::log::append::sync_files(&self.segments, &unsynced);
+        std::mem::forget(poison_on_panic);
+        synced.map_err(|error| self.poison(error))?;
         self.log.lock().appender.synced(&unsynced);
         self.durable.fetch_max(version.0, Ordering::AcqRel);
         // A sync by somebody else may have failed meanwhile, and taken the error with it.
         self.check_poison()
     }
+}
+
+/// What ends writing after a panic.
+pub(crate) fn panicked(file: PathBuf) -> Error {
+    let source = Arc::new(std::io::Error::other("a panic in mid-write"));
+    Error::Io { operation: "finish writing to", file, source }
 }
 
 /// Milliseconds since 1970 (UTC); 0 if the clock stands before that.

@@ -90,7 +90,7 @@ impl Drop for Maintainer {
     fn drop(&mut self) {
         self.signal.stop();
         if let Some(thread) = self.thread.take() {
-            // A panic in the thread has poisoned nothing: checkpoints and passes leave the store as it was.
+            // A panic in the thread has poisoned the store if it had anything of the disk in hand.
             let _ = thread.join();
         }
     }

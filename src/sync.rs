@@ -1,8 +1,8 @@
 //! The one door to threads, locks and atomics: std's in a build for use, loom's under `cfg(loom)`.
 //!
 //! Everything concurrent in vellum takes these names from here, so that loom explores the real code and
-//! not a model of it. A lock's poison mark (std) is ignored on purpose: what a panic leaves behind a lock
-//! is judged where it matters, by the commit queue, which poisons the whole store.
+//! not a model of it. A lock's poison mark (std) is ignored by whoever takes the lock: what a panic leaves behind a lock
+//! is judged where it matters, by `Core::check_poison`, which looks at the marks and poisons the whole store.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Arc, atomic};
@@ -87,6 +87,14 @@ impl<T> Mutex<T> {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         }
+    }
+
+    /// Whether a thread has panicked while it had the lock.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        #[cfg(not(loom))]
+        return self.0.is_poisoned();
+        #[cfg(loom)]
+        return false;
     }
 
     #[cfg(not(loom))]

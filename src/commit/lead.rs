@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::request::{Request, ranges};
 use super::validate::{Truncation, Validator};
-use crate::core::Core;
+use crate::core::{Core, panicked};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::names::NameChange;
@@ -148,17 +148,13 @@ pub(crate) fn try_batch(core: &Core, log: &mut LogState, requests: &[Request]) -
     results.into_iter().map(|refused| refused.unwrap_or_else(|| outcome.clone())).collect()
 }
 
-/// A panic in mid-commit leaves nothing committable behind.
-pub(super) struct PoisonOnPanic<'a>(pub(super) &'a Core);
+/// A panic in mid-write leaves nothing committable behind.
+pub(crate) struct PoisonOnPanic<'a>(pub(crate) &'a Core);
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.poison(Error::Io {
-                operation: "finish a commit to",
-                file: self.0.path(),
-                source: Arc::new(std::io::Error::other("a panic in mid-commit")),
-            });
+            self.0.poison(panicked(self.0.path()));
         }
     }
 }

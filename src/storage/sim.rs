@@ -160,6 +160,16 @@ impl SimDisk {
         SimDisk::of(lock(&self.state).after_power_cut(survival, seed).expect("memory for another disk"))
     }
 
+    /// The disk as it is found after a power cut that spares exactly those unsynced changes, in the order in which they
+    /// were made, whose bit in `changes` is set: to try all of the 2 ^ [`SimDisk::unsynced`] disks that one moment may leave.
+    ///
+    /// # Panics
+    /// If there is no memory for another disk.
+    #[must_use]
+    pub fn power_cut_sparing(&self, changes: u64) -> SimDisk {
+        SimDisk::of(lock(&self.state).after_power_cut_sparing(changes).expect("memory for another disk"))
+    }
+
     /// Another disk in the same state, unsynced changes included, with no session, no faults planned and no calls
     /// counted: many experiments can start from one state.
     ///

@@ -103,6 +103,7 @@ impl Disk {
             | (Some(Fault::SyncFails), IoKind::Sync | IoKind::SyncDir) => {
                 Ok((fault, Rng::new(self.seed, index)))
             }
+            (Some(Fault::Panic), kind) => panic!("a planted panic in call {index} ({kind:?})"),
             (Some(Fault::BitFlip), _) => Ok((None, Rng::new(self.seed, index))),
             (Some(fault), _) => Err(fault.to_error()),
         }
@@ -249,7 +250,7 @@ impl Disk {
     /// The disk as it is found after a power cut.
     pub(super) fn after_power_cut(&self, survival: Survival, seed: u64) -> io::Result<Disk> {
         let mut rng = Rng::new(seed, self.clock.now());
-        let mut judge = match survival {
+        let judge = match survival {
             Survival::Nothing => Judge::Nothing,
             Survival::Everything => Judge::Everything,
             Survival::TailLost => {
@@ -262,6 +263,19 @@ impl Disk {
                 Judge::Each(rng, eighths)
             }
         };
+        self.judged(judge, seed)
+    }
+
+    /// The disk as it is found after a power cut that spares the n-th unsynced change if the n-th bit is set.
+    pub(super) fn after_power_cut_sparing(&self, changes: u64) -> io::Result<Disk> {
+        let mut serials = self.unsynced_serials();
+        serials.sort_unstable();
+        serials.dedup();
+        let spared = |(n, serial)| (n < 64 && changes >> n & 1 == 1).then_some(serial);
+        self.judged(Judge::Chosen(serials.into_iter().enumerate().filter_map(spared).collect()), changes)
+    }
+
+    fn judged(&self, mut judge: Judge, seed: u64) -> io::Result<Disk> {
         let mut names = self.durable_names.clone();
         for renaming in &self.renamings {
             if judge.spares(renaming.serial) {

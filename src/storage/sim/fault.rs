@@ -29,6 +29,8 @@ pub enum Fault {
     /// One bit of what a read returns, or of what a write writes, is not what it should be, and nobody says so. Other
     /// calls are left alone.
     BitFlip,
+    /// The call panics, as a bug in a storage of somebody else's might, and changes nothing.
+    Panic,
 }
 
 impl Fault {
@@ -45,7 +47,7 @@ impl Fault {
             Fault::Error(kind) => io::Error::new(kind, "a simulated fault"),
             Fault::Errno(number) => io::Error::from_raw_os_error(number),
             Fault::ShortWrite => Fault::ENOSPC.to_error(),
-            Fault::SyncFails | Fault::BitFlip => Fault::EIO.to_error(),
+            Fault::SyncFails | Fault::BitFlip | Fault::Panic => Fault::EIO.to_error(),
             Fault::Crash => io::Error::other(Crashed),
         }
     }

@@ -45,6 +45,8 @@ pub(super) enum Judge {
     Until(u64),
     /// Each by itself, so many out of eight.
     Each(Rng, u64),
+    /// Those with these serial numbers, in rising order.
+    Chosen(Vec<u64>),
 }
 
 impl Judge {
@@ -54,6 +56,7 @@ impl Judge {
             Judge::Everything => true,
             Judge::Until(last) => serial <= *last,
             Judge::Each(rng, eighths) => rng.chance(*eighths),
+            Judge::Chosen(serials) => serials.binary_search(&serial).is_ok(),
         }
     }
 }

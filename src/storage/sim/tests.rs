@@ -352,6 +352,32 @@ fn every_fault_at_every_call_is_an_error_or_silent_but_no_panic() {
 }
 
 #[test]
+fn each_subset_of_the_unsynced_changes_can_be_all_that_survives() {
+    let disk = SimDisk::new(1);
+    disk.put_file("a", &[1; 3 * SECTOR_BYTES]).unwrap();
+    let file = disk.storage().open("a").unwrap();
+    write(&*file, &[2; 3 * SECTOR_BYTES], 0);
+    assert_eq!(disk.unsynced(), 3);
+    let found: BTreeSet<Vec<u8>> = (0..8).map(|changes| sectors(&disk.power_cut_sparing(changes))).collect();
+    assert_eq!(found.len(), 8, "all subsets, and no two alike: {found:?}");
+    assert_eq!(sectors(&disk.power_cut_sparing(0b101)), [2, 1, 2]);
+}
+
+#[test]
+fn a_planted_panic_leaves_the_disk_as_it_was() {
+    let disk = disk_of_ones(1);
+    disk.fail_at(1, Fault::Panic);
+    let storage = disk.storage();
+    let file = storage.open("a").unwrap();
+    let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        file.write_all_at(&[IoSlice::new(&[2; SECTOR_BYTES])], 0)
+    }));
+    assert!(written.is_err());
+    assert_eq!((sectors(&disk), disk.unsynced()), (vec![1], 0));
+    write(&*file, &[2; SECTOR_BYTES], 0);
+}
+
+#[test]
 fn the_same_seeds_replay_the_same_disk() {
     let run = |seed| {
         let disk = SimDisk::new(seed);
