@@ -17,9 +17,19 @@ loom:
     RUSTFLAGS="--cfg loom --cfg crossbeam_loom" \
         cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1
 
-# Power cuts on the simulated disk; the long form.
-crash seeds="200":
-    VELLUM_CRASH_SEEDS={{seeds}} cargo test --release --features sim --test crash -- --nocapture
+# Power cuts on the simulated disk; the long form. 50 workloads and 200 small ones make more than a million recoveries.
+crash seeds="200" small="200":
+    VELLUM_CRASH_SEEDS={{seeds}} VELLUM_CRASH_SMALL={{small}} \
+        cargo test --release --features sim --test crash -- --nocapture
+
+# What clients see, checked for every anomaly; the long form.
+histories count="100":
+    VELLUM_HISTORIES={{count}} cargo test --release --features sim --test histories -- --nocapture
+
+# Killed processes, power cuts under real file systems (root, xfsprogs), failing system calls; the long form.
+kill kills="10000" cuts="200" faults="400":
+    VELLUM_KILLS={{kills}} VELLUM_POWER_CUTS={{cuts}} VELLUM_SYNC_FAULTS={{faults}} \
+        cargo test --release --test kill -- --nocapture
 
 fuzz target seconds="1800":
     fuzz/run {{target}} {{seconds}}

@@ -60,6 +60,9 @@ fn acknowledged_commits_survive_sigkill() {
         if n % 10 == 9 {
             ledger.check_whole(&dir, &format!("kill {n}"));
         }
+        if n % 1_000 == 999 {
+            println!("{} kills: {ledger}", n + 1);
+        }
     }
     ledger.check_whole(&dir, "the end");
     println!("{kills} kills: {ledger}");
