@@ -242,7 +242,14 @@ fn roll_back(store: &Store, random: &mut Random, history: &mut History) -> vellu
     let done = caught(store, || store.open_snapshot(name).and_then(|target| store.rollback_to(&target)));
     let reached = (store.version().0 - tip) as usize;
     let mut states = vec![named(tip), state.clone(), named(tip + 2), state.clone()];
-    if done.is_ok() && reached > 0 {
+    // A panic may have come after the rollback was published, in what is done besides.
+    let is_back = || {
+        let found = snapshot_state(&store.snapshot()).expect("what was published can be read");
+        let back = back(tip);
+        let pages = (0..back.page_count).map(|id| back.page(id)).collect();
+        found == (back.page_count, pages, back.meta)
+    };
+    if reached > 0 && (done.is_ok() || reached == 2 && is_back()) {
         states[reached - 1] = back(tip + reached as u64 - 2);
     }
     let in_doubt = [named(tip), back(tip), named(tip + 2), back(tip + 2)].into_iter().nth(reached);
@@ -307,7 +314,8 @@ fn resume(store: &Store, history: &mut History) {
     let mut lost = history.states.split_off(&(version + 1));
     if history.is_damaged {
         // A record that was misread once may be read rightly the next time.
-        history.states.extend(history.hidden.remove_entry(&version));
+        let back = history.hidden.remove_entry(&version).filter(|_| version > tip);
+        history.states.extend(back);
         history.hidden.append(&mut lost);
     }
     // What was found is made durable before anybody sees it.
