@@ -91,14 +91,14 @@ fn image(name: &'static str, is_closed: bool, seed: u64) -> Image {
     }
     store.maintain(vellum::Budget::unlimited()).unwrap();
     // Names: in the catalogs, and in the log behind the newest one.
-    let name = |name: &str, states: &mut BTreeMap<u64, State>| {
+    let keep = |name: &str, states: &mut BTreeMap<u64, State>| {
         let version = store.create_snapshot(name).unwrap().version().0;
         states.insert(version, states.last_key_value().unwrap().1.clone());
     };
-    name("checkpointed", &mut states);
+    keep("checkpointed", &mut states);
     commit(&store, &mut states, &mut random, Durability::Sync);
     store.maintain(vellum::Budget::unlimited()).unwrap();
-    name("logged", &mut states);
+    keep("logged", &mut states);
     for _ in 0..6 {
         commit(&store, &mut states, &mut random, Durability::Buffered);
         commit(&store, &mut states, &mut random, Durability::Sync);

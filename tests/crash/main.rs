@@ -106,7 +106,7 @@ fn every_power_cut_is_survived() {
         "{cuts} power cuts survived, {packed} of them with packed segments on the disk; {} recoveries so far",
         recoveries()
     );
-    assert!(packed > 0 || cuts < 1000, "no workload came to packing");
+    assert!(packed > 0 || seeds().len() < 2, "no workload came to packing");
 }
 
 #[test]
