@@ -204,6 +204,25 @@ impl Process {
         lines
     }
 
+    /// Lets the child get no further in its own code; system calls that it is in go on.
+    pub(crate) fn stop(&mut self) {
+        let id = self.child.id();
+        let sent =
+            Command::new("kill").args(["-STOP", &id.to_string()]).status().expect("a system with signals");
+        assert!(sent.success(), "a child of ours");
+        // Until each of its threads has stopped, or is in the kernel and will when it comes out.
+        for task in std::fs::read_dir(format!("/proc/{id}/task")).expect("it lives") {
+            let stat = task.expect("it lives").path().join("stat");
+            let is_running = || {
+                let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+                stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('R'))
+            };
+            while is_running() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child of ours");
     }
