@@ -19,7 +19,7 @@ use crate::options::Durability;
 use crate::pins::PinKind;
 use crate::snapshot::Snapshot;
 
-/// How many names of one version may be dropped by others while a hold is put on them, one after the other.
+/// How many names of one version may be made or dropped by others while a hold is put on them, one after the other.
 const TRIES: usize = 8;
 
 impl Core {
@@ -29,7 +29,7 @@ impl Core {
         self.commit_names(change)
     }
 
-    /// Commits a change that fits into a record, whatever it says.
+    /// Commits a change of the names that fits into a record, whatever it says.
     pub(crate) fn commit_names(&self, change: NameChange) -> Result<()> {
         let request = Request { names: Some(change), ..Request::nothing(Durability::Sync) };
         let done = self.queue.submit(request, |batch| commit_batch(self, &batch));
@@ -42,9 +42,13 @@ impl Core {
     pub(crate) fn hold_version(&self, snapshot: &Snapshot, name: &str, hold: &HoldRecord) -> Result<()> {
         for _ in 0..TRIES {
             let named = self.names.lock().name_of_version(snapshot.version()).map(str::to_owned);
-            let Some(named) = named else { return self.keep_version(snapshot, name, hold.clone()) };
-            match self.change_names(NameChange::Hold { name: named, hold: hold.clone() }) {
-                Err(Error::SnapshotNotFound { .. }) => {}
+            let done = match named {
+                Some(name) => self.change_names(NameChange::Hold { name, hold: hold.clone() }),
+                None => self.keep_version(snapshot, name, hold.clone()),
+            };
+            // Its name went meanwhile, or it got one.
+            match done {
+                Err(Error::SnapshotNotFound { .. } | Error::SnapshotExists { .. }) => {}
                 done => return done,
             }
         }

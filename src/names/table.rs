@@ -117,7 +117,7 @@ impl Names {
         named.next().map(|(name, _)| name.as_str())
     }
 
-    /// Gives a snapshot's version a name that shares its slot and goes with its only hold.
+    /// Gives a snapshot's version, if it has no name, one that shares its slot and goes with its only hold.
     pub(crate) fn keep(
         &mut self,
         name: &str,
@@ -126,6 +126,10 @@ impl Names {
         snapshot: &Snapshot,
         registry: &Registry<Root>,
     ) -> Result<()> {
+        // A version has one name at most.
+        if let Some(other) = self.name_of_version(snapshot.version()) {
+            return Err(Error::SnapshotExists { name: other.to_owned() });
+        }
         self.is_taken(name)?;
         let (pin, root) = (snapshot.slot(), snapshot.held_root());
         registry.retain(pin);
