@@ -4,6 +4,8 @@
 //! Algorithms", `civil_from_days`); weeks are those of ISO 8601: they begin on a Monday and belong to the year of their
 //! Thursday.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -81,6 +83,11 @@ fn date_of(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// A length of time in milliseconds; the greatest there is, if it is longer.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A time as `2026-11-27T02-05-00Z`: ISO 8601 in UTC, with no sign that a file name or a shell would mind.

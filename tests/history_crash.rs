@@ -252,7 +252,7 @@ fn seeds() -> Vec<u64> {
     if let Ok(seed) = std::env::var("VELLUM_CRASH_SEED") {
         return vec![seed.parse().expect("a number")];
     }
-    (1..=common::env("VELLUM_CRASH_SEEDS", 3)).collect()
+    (1..=common::env("VELLUM_CRASH_SEEDS", 2)).collect()
 }
 
 #[test]

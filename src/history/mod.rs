@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use api::KeptVersion;
 
+use crate::calendar::millis;
 use crate::error::{Error, Result};
 use crate::format::history::{HistoryRecord, KEPT_MAX, Span};
 
@@ -94,8 +95,4 @@ impl fmt::Display for History {
             Span::Millis(span) => write!(f, " within {:?}", time(span)),
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::calendar::millis;
 use crate::error::{Error, Result};
 
 /// Shortest interval.
@@ -16,10 +17,6 @@ pub(super) struct Grid {
     offset_ms: u64,
     jitter_ms: u64,
     seed: u64,
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Grid {
