@@ -34,10 +34,19 @@ pub enum PinKind {
     Maintenance,
     /// The history window: see [`Store::set_history`].
     History,
+    /// A running export: `owner` tells which kind. It reads through a pin that is told too, and keeps what that keeps: its
+    /// own bytes are 0, as are those of the kinds below.
+    Export,
+    /// A running [`Snapshot::clone_to`].
+    Clone,
+    /// A running drill.
+    Drill,
+    /// A fork, as long as its store is open.
+    Fork,
 }
 
 impl PinKind {
-    const ALL: [PinKind; 7] = [
+    const ALL: [PinKind; 11] = [
         PinKind::Snapshot,
         PinKind::Transaction,
         PinKind::View,
@@ -45,6 +54,10 @@ impl PinKind {
         PinKind::Checkpoint,
         PinKind::Maintenance,
         PinKind::History,
+        PinKind::Export,
+        PinKind::Clone,
+        PinKind::Drill,
+        PinKind::Fork,
     ];
 
     /// What the registry is told of a pin that is taken now.
@@ -61,7 +74,7 @@ impl PinKind {
 /// Milliseconds on a clock that never goes back, from no point in particular. Some nanoseconds to read; a few milliseconds
 /// coarse.
 #[inline]
-fn coarse_ms() -> u64 {
+pub(crate) fn coarse_ms() -> u64 {
     #[cfg(target_os = "linux")]
     let clock = rustix::time::ClockId::MonotonicCoarse;
     #[cfg(not(target_os = "linux"))]
@@ -177,6 +190,17 @@ impl Core {
             }
         };
         let mut pins: Vec<Pin> = found.iter().filter(|(slot, _)| !held.is_own(*slot)).map(tell).collect();
+        pins.extend(self.names.lock().work().map(|work| {
+            let version = work.root.root().version;
+            Pin {
+                version,
+                kind: work.kind,
+                age: Duration::from_millis(now.saturating_sub(work.since_ms)),
+                owner: Some(work.owner.clone()),
+                retained_bytes: 0,
+                version_bytes: bytes.get(&version).copied().unwrap_or(0),
+            }
+        }));
         pins.extend(self.epoch.open_views().into_iter().map(|view| Pin {
             version: view.version,
             kind: PinKind::View,

@@ -90,11 +90,18 @@ impl Snapshot {
 
     /// Counts the caller in, as [`Snapshot::in_use`] does, and keeps the snapshot's name, if it has one, from being dropped meanwhile. `work` tells
     /// what is going on.
-    pub(crate) fn in_use_by(&self, work: &str) -> Result<HeldInUse<'_>> {
+    pub(crate) fn in_use_by(&self, kind: PinKind, work: &str) -> Result<HeldInUse<'_>> {
         let in_use = self.in_use()?;
         let owner = format!("{work} (running in process {})", std::process::id());
-        let number = self.core.names.lock().begin(self.slot, owner);
+        let number = self.core.names.lock().begin((self.slot, self.root), kind, owner);
         Ok(HeldInUse { in_use, number })
+    }
+
+    /// Keeps the snapshot for a fork, which shows in [`Store::pins`](crate::Store::pins).
+    pub(crate) fn forked(self) -> Forked {
+        let owner = format!("a fork of {}", self.version());
+        let number = self.core.names.lock().begin((self.slot, self.root), PinKind::Fork, owner);
+        Forked { snapshot: self, number }
     }
 
     /// Whether the snapshot was taken from its holders, because it kept too much: see [`Options::retained_limit`](crate::Options::retained_limit).
@@ -318,6 +325,19 @@ impl Lender {
 impl Drop for Lender {
     fn drop(&mut self) {
         self.snapshot.core.registry.leave(self.snapshot.slot);
+    }
+}
+
+/// The snapshot that a fork lives on.
+#[derive(Debug)]
+pub(crate) struct Forked {
+    snapshot: Snapshot,
+    number: u64,
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        self.snapshot.core.names.lock().end(self.number);
     }
 }
 

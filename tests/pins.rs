@@ -136,3 +136,32 @@ fn ten_thousand_snapshots_are_no_trouble() {
     allocated(&store);
     assert_eq!(store.stats().retained_bytes(), 0);
 }
+
+#[test]
+fn work_on_a_version_is_told_while_it_lasts() {
+    let store = store_of(50);
+    let snapshot = store.create_snapshot("held").unwrap();
+    change(&store, &mut Random(2), 50, 10);
+    let mut seen = Vec::new();
+    let mut watch = |_| {
+        seen.extend(of_kind(&store, PinKind::Export));
+        std::ops::ControlFlow::Continue(())
+    };
+    snapshot.export_with(&mut std::io::sink(), &mut watch).unwrap();
+    let told = seen.first().expect("an export that runs");
+    assert_eq!((told.version, told.retained_bytes), (snapshot.version(), 0));
+    assert!(told.owner.as_deref().unwrap().starts_with("export") && told.version_bytes > 0);
+    assert!(of_kind(&store, PinKind::Export).is_empty(), "it is over");
+
+    let (first, version) = (snapshot.fork().unwrap(), snapshot.version());
+    let second = first.snapshot().fork().unwrap();
+    drop(snapshot);
+    let forks = of_kind(&store, PinKind::Fork);
+    assert_eq!(forks.iter().map(|pin| pin.version).collect::<Vec<_>>(), [version]);
+    // A fork needs the version and not its name.
+    store.drop_snapshot("held").unwrap();
+    drop(first);
+    assert_eq!(of_kind(&store, PinKind::Fork).len(), 1, "the fork of the fork needs it still");
+    drop(second);
+    assert!(of_kind(&store, PinKind::Fork).is_empty());
+}

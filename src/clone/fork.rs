@@ -9,7 +9,8 @@ use super::child;
 use super::files::Piece;
 use crate::error::Result;
 use crate::open::found;
-use crate::snapshot::Snapshot;
+use crate::pins::PinKind;
+use crate::snapshot::{Forked, Snapshot};
 use crate::storage::{Mapping, MemoryStorage, Storage, StorageFile};
 use crate::store::Store;
 use crate::sync::Mutex;
@@ -44,11 +45,11 @@ impl Snapshot {
     /// [`Error::SnapshotRevoked`](crate::Error::SnapshotRevoked), [`Error::Full`](crate::Error::Full) if the parent's disk has no
     /// room for its table, and what writing that gives.
     pub fn fork(&self) -> Result<Store> {
-        let _in_use = self.in_use_by("fork")?;
+        let _in_use = self.in_use_by(PinKind::Clone, "fork")?;
         let core = self.core();
         let (root, pieces) = core.with_pieces(self, false, &mut |_| Ok(()))?;
         let (header, catalog) = child(core, root, &pieces);
-        let held = Arc::new(self.clone());
+        let held = Arc::new(self.clone().forked());
         let shared = |piece: Piece| {
             let Piece { name, file, reader, .. } = piece;
             (name, Arc::new(SharedFile { file, _reader: reader, _held: held.clone() }))
@@ -73,7 +74,7 @@ struct SharedFile {
     file: Arc<dyn StorageFile>,
     /// Keep the file's bytes as they are.
     _reader: Arc<()>,
-    _held: Arc<Snapshot>,
+    _held: Arc<Forked>,
 }
 
 impl StorageFile for SharedFile {

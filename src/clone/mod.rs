@@ -28,6 +28,7 @@ use crate::format::names::NamedSection;
 use crate::format::segment::SegmentHeader;
 use crate::id::{StoreId, Version};
 use crate::open::{found, random128};
+use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 use crate::storage::{FileStorage, Storage};
@@ -118,7 +119,7 @@ impl Snapshot {
         dir: Option<&Path>,
         observer: &mut dyn Observer,
     ) -> Result<Cloned> {
-        let _in_use = self.in_use_by("clone")?;
+        let _in_use = self.in_use_by(PinKind::Clone, "clone")?;
         let core = self.core();
         let mut meter = Meter::new("clone", None, observer);
         meter.report()?;

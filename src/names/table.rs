@@ -6,7 +6,7 @@ use super::departed::Departed;
 use crate::error::{Error, Result};
 use crate::format::names::{BookmarkRecord, HoldRecord, NameChange, NameInfo, NamedRecord};
 use crate::id::Version;
-use crate::pins::PinKind;
+use crate::pins::{PinKind, coarse_ms};
 use crate::snapshot::Snapshot;
 use crate::table::root::Root;
 use crate::version::held::HeldRoot;
@@ -43,10 +43,15 @@ pub(crate) struct NameList {
 
 /// An operation that reads the version of a slot and keeps its name from being dropped, while it runs.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     number: u64,
     pin: SlotId,
-    owner: String,
+    /// Stays as long as the slot is filled.
+    pub(crate) root: HeldRoot,
+    pub(crate) kind: PinKind,
+    pub(crate) owner: String,
+    /// On the clock of [`coarse_ms`].
+    pub(crate) since_ms: u64,
 }
 
 /// See the head of this file.
@@ -73,10 +78,16 @@ impl Names {
     }
 
     /// Holds the name of a slot, if it has one, until [`Names::end`] is told the number that is returned.
-    pub(crate) fn begin(&mut self, pin: SlotId, owner: String) -> u64 {
+    pub(crate) fn begin(&mut self, (pin, root): (SlotId, HeldRoot), kind: PinKind, owner: String) -> u64 {
         self.begun += 1;
-        self.running.push(Running { number: self.begun, pin, owner });
-        self.begun
+        let (number, since_ms) = (self.begun, coarse_ms());
+        self.running.push(Running { number, pin, root, kind, owner, since_ms });
+        number
+    }
+
+    /// Whatever runs on any version.
+    pub(crate) fn work(&self) -> impl Iterator<Item = &Running> {
+        self.running.iter()
     }
 
     /// Ends what [`Names::begin`] began.
@@ -84,9 +95,10 @@ impl Names {
         self.running.retain(|running| running.number != number);
     }
 
-    /// Who runs on the version of a slot.
+    /// Who runs on the version of a slot and needs its name; a fork needs the version only.
     pub(crate) fn running_on(&self, pin: SlotId) -> impl Iterator<Item = &str> {
-        self.running.iter().filter(move |running| running.pin == pin).map(|running| running.owner.as_str())
+        let holds = move |running: &&Running| running.pin == pin && running.kind != PinKind::Fork;
+        self.running.iter().filter(holds).map(|running| running.owner.as_str())
     }
 
     /// Takes over a name that the catalog lists; its slot is filled.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::stream::{BaseState, StreamHeader};
 use crate::id::{Fingerprint, PageId};
 use crate::names::Bookmark;
+use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 use crate::table::diff::for_each_difference;
@@ -133,9 +134,9 @@ impl Snapshot {
         plan: &Plan<'_>,
         observer: &mut dyn Observer,
     ) -> Result<StreamSummary> {
-        let _in_use = self.in_use_by("export")?;
+        let _in_use = self.in_use_by(PinKind::Export, "export")?;
         let _base_in_use = match base {
-            DeltaBase::Snapshot(base) => Some(base.in_use_by("export (as its base)")?),
+            DeltaBase::Snapshot(base) => Some(base.in_use_by(PinKind::Export, "export (as its base)")?),
             DeltaBase::Bookmark(_) => None,
         };
         let header = StreamHeader { base: Some(base.state()), ..header_of(self) };

@@ -13,6 +13,7 @@ use super::staging::Staging;
 use crate::error::{Error, Result};
 use crate::id::{Fingerprint, Version};
 use crate::options::Options;
+use crate::pins::PinKind;
 use crate::progress::Observer;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
@@ -131,7 +132,7 @@ impl Snapshot {
         check: &mut dyn FnMut(&Store) -> Checked,
         observer: &mut dyn Observer,
     ) -> Result<Drilled> {
-        let _in_use = self.in_use_by("drill")?;
+        let _in_use = self.in_use_by(PinKind::Drill, "drill")?;
         let scratch = scratch.as_ref();
         let (mut reader, mut writer) = pipe();
         std::thread::scope(|scope| {

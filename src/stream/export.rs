@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::stream::{Coding, StreamHeader, run_pages};
 use crate::id::{Location, PageId};
 use crate::log::segment::SegmentTable;
+use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 use crate::table::lookup::for_each_entry;
@@ -78,7 +79,7 @@ impl Snapshot {
         plan: &Plan<'_>,
         observer: &mut dyn Observer,
     ) -> Result<StreamSummary> {
-        let _in_use = self.in_use_by("export")?;
+        let _in_use = self.in_use_by(PinKind::Export, "export")?;
         let (core, root) = (self.core(), self.root());
         let header = header_of(self);
         let left = root.live_pages.saturating_sub(plan.pages_before());

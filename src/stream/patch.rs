@@ -16,6 +16,7 @@ use crate::format::checksum::{PageChecksum, holds};
 use crate::format::patch::{ENTRY_BYTES, FORMAT, HEADER_BYTES, PatchEntry, PatchHeader};
 use crate::format::stream::BaseState;
 use crate::id::{Fingerprint, PageId, Version};
+use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 
@@ -72,9 +73,9 @@ impl Snapshot {
     ) -> Result<PatchSummary> {
         let base = base.into();
         self.check_base(&base)?;
-        let _in_use = self.in_use_by("raw export")?;
+        let _in_use = self.in_use_by(PinKind::Export, "raw export")?;
         let _base_in_use = match base {
-            DeltaBase::Snapshot(base) => Some(base.in_use_by("raw export (as its base)")?),
+            DeltaBase::Snapshot(base) => Some(base.in_use_by(PinKind::Export, "raw export (as its base)")?),
             DeltaBase::Bookmark(_) => None,
         };
         let (core, root) = (self.core(), self.root());

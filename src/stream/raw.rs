@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::write::stream_error;
 use crate::error::Result;
 use crate::id::{PageId, Version};
+use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
 use crate::table::lookup::for_each_entry;
@@ -32,7 +33,7 @@ impl Snapshot {
     /// [`Error::Stream`](crate::Error::Stream) if writing fails, [`Error::Corrupt`](crate::Error::Corrupt) if a page is
     /// damaged, [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn export_raw(&self, w: &mut dyn Write, observer: &mut dyn Observer) -> Result<RawSummary> {
-        let _in_use = self.in_use_by("raw export")?;
+        let _in_use = self.in_use_by(PinKind::Export, "raw export")?;
         let (core, root) = (self.core(), self.root());
         let page_size = core.page_size();
         let mut meter = Meter::new("export", Some(root.page_count), observer);
