@@ -46,3 +46,8 @@ tour:
 # Each byte flipped, each length cut.
 corrupt:
     VELLUM_FLIP_STEP=1 cargo test --release --test corrupt -- --nocapture
+
+# vellum beside other stores, in turn, every byte checked; writes benches/README.md. `just peers --quick` for the shape only.
+peers *args:
+    cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- run --out target/peers.jsonl {{args}}
+    cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- plot target/peers.jsonl

@@ -14,7 +14,13 @@ const MARK_BYTES_MIN: u64 = 4 << 10;
 /// no key; a function such as Argon2 makes one of it). Any number of streams may be written with one key. It isn't shown by `Debug`,
 /// and is wiped from memory when it is dropped.
 #[derive(Clone)]
-pub struct StreamKey([u8; 32]);
+pub struct StreamKey(
+    #[cfg_attr(
+        not(feature = "encrypt"),
+        expect(dead_code, reason = "nobody reads it where nothing is encrypted")
+    )]
+    [u8; 32],
+);
 
 impl StreamKey {
     /// A key of these bytes.
