@@ -14,7 +14,7 @@ use clap_complete::Shell;
 pub(crate) use group::{GroupCommand, Members};
 pub(crate) use keep::{HistoryArgs, Prune, Rules, Tick};
 pub(crate) use names::{About, BookmarkCommand, HoldCommand, SnapshotCommand};
-pub(crate) use streams::{Apply, CloneTo, Export, Fold, Import, Verify};
+pub(crate) use streams::{Apply, CloneTo, Drill, Export, Fold, Import, Reading, Verify, Writing};
 
 use crate::moment::{At, at, duration};
 
@@ -128,11 +128,17 @@ pub(crate) enum Command {
     /// half an export. A failure removes FILE.part; a kill (Ctrl-C) may leave it, and the next export to FILE overwrites
     /// it.
     ///
+    /// With --resume both are kept, with a token in FILE.token for which the store holds the version; the same command, given
+    /// again, goes on from where it was cut. Remove FILE.token and FILE.part to begin anew. For a pipe, --token-file says
+    /// where the token is kept, --from from where on the other end needs the stream (`vellum import DIR --point` tells), and
+    /// --end that it has all of it.
+    ///
     /// Locks the store while it runs.
     #[command(
         verbatim_doc_comment,
         after_help = "Example:\n  vellum export shop shop.vellum\n  vellum export shop - | ssh host vellum import shop\n  \
-                      vellum export shop tuesday.delta --snapshot tuesday --since monday"
+                      vellum export shop tuesday.delta --snapshot tuesday --since monday\n  \
+                      vellum export shop shop.vellum --compress --key-file backup.key --rate 50000000 --resume"
     )]
     Export(Export),
     /// Make a new store from an exported stream
@@ -140,9 +146,13 @@ pub(crate) enum Command {
     /// The store stands at the exported version, with its contents and fingerprint, under an identity of its own. It is
     /// built beside DIR under the name .DIR.importing-* and moved to DIR when the whole stream was checked; a failure
     /// leaves nothing, a kill (Ctrl-C) may leave that directory, which can then be removed.
+    ///
+    /// With --resume what arrives is kept in DIR.inbox, as far as it was checked; after a cut the same command takes the rest of
+    /// the stream, from standard input, or all of it again, from a file.
     #[command(
         verbatim_doc_comment,
-        after_help = "Example:\n  vellum import copy shop.vellum\n  vellum export shop | vellum import copy"
+        after_help = "Example:\n  vellum import copy shop.vellum\n  vellum export shop | vellum import copy\n  \
+                      vellum export shop - --token-file shop.token --from \"$(vellum import copy --point)\" | vellum import copy --resume"
     )]
     Import(Import),
     /// Apply a delta to a store that stands where the delta begins
@@ -183,6 +193,18 @@ pub(crate) enum Command {
         after_help = "Example:\n  vellum verify shop || echo restore it\n  vellum verify monday.vellum tuesday.delta"
     )]
     Verify(Verify),
+    /// Rehearse a restore: in a scratch place, with everything read back
+    ///
+    /// A chain of streams (a full one and the deltas after it) or a version of a store is restored as it would be in earnest, each
+    /// link's fingerprint is compared, every page is read back, and all of it is removed again. With --run a command of
+    /// yours is the last to look: it finds the restored pages, one after the other as `export --raw` writes them, in the file
+    /// that $VELLUM_RAW names, and says by its exit code whether they are as they should be.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum drill shop.vellum tuesday.delta\n  \
+                      vellum drill shop --run 'sqlite3 $VELLUM_RAW .schema'"
+    )]
+    Drill(Drill),
     /// Keep versions by name: create, list, drop, compare, go back
     #[command(
         subcommand,

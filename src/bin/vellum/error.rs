@@ -42,6 +42,13 @@ pub(crate) enum Failure {
     OddLength { file: PathBuf, bytes: u64, page_size: usize },
     #[error("the pages that differ need more than {limit} bytes of memory: raise --memory")]
     TooLarge { limit: u64 },
+    #[error("{} holds no key: it should be 32 bytes, or 64 hexadecimal digits", .file.display())]
+    BadKey { file: PathBuf },
+    #[error(
+        "{} is the token of another export, of version {version}: finish that one, or remove the file to begin anew",
+        .file.display()
+    )]
+    OtherExport { file: PathBuf, version: u64 },
     #[error(
         "{} is in use by another process, which doesn't tell how it stands: let it open the store with \
          Options::status_every, or stop it first",
@@ -109,6 +116,10 @@ impl Failure {
                 ("odd_length", json!({ "file": text(file), "bytes": bytes, "page_size": page_size }))
             }
             Failure::TooLarge { limit } => ("transaction_too_large", json!({ "limit": limit })),
+            Failure::BadKey { file } => ("bad_key", json!({ "file": text(file) })),
+            Failure::OtherExport { file, version } => {
+                ("other_export", json!({ "file": text(file), "version": version }))
+            }
             Failure::TellsNothing { dir } => ("locked", json!({ "dir": text(dir) })),
             Failure::OtherStatus { file, found } => ("other_status", other_status(file, *found)),
             Failure::File { operation, file, .. } => {
@@ -141,7 +152,7 @@ fn code_of(error: &Error) -> u8 {
         | Error::TimeNotKept { .. }
         | Error::HoldNotFound { .. } => NOT_FOUND,
         Error::Full { .. } => FULL,
-        Error::InvalidOption { .. } | Error::InvalidName { .. } => USAGE,
+        Error::InvalidOption { .. } | Error::InvalidName { .. } | Error::BadToken { .. } => USAGE,
         Error::Io { source, .. } | Error::Stream { source, .. } => code_of_io(source),
         Error::Poisoned { source } => code_of(source),
         _ => OTHER,
@@ -215,6 +226,16 @@ fn describe(error: &Error) -> (&'static str, Value) {
         Error::WrongBase { expected, found } => {
             ("wrong_base", json!({ "expected": expected.to_string(), "found": found.to_string() }))
         }
+        Error::WrongKey { is_given } => ("wrong_key", json!({ "is_given": is_given })),
+        Error::BadToken { expected, .. } => ("bad_token", json!({ "expected": expected })),
+        Error::TokenExpired { .. } => ("token_expired", json!({})),
+        Error::TokenUnknown { .. } => ("token_unknown", json!({})),
+        Error::TokenOfAnotherStore { expected, found } => {
+            let (expected, found) = (expected.to_string(), found.to_string());
+            ("token_of_another_store", json!({ "expected": expected, "found": found }))
+        }
+        Error::WrongResumePoint { .. } => ("wrong_resume_point", json!({})),
+        Error::CheckFailed { version, .. } => ("check_failed", json!({ "version": version.get() })),
         Error::Cancelled => ("cancelled", json!({})),
         _ => ("other", json!({})),
     }

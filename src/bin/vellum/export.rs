@@ -5,28 +5,48 @@ use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use vellum::{Error, Options, Snapshot, Store, StreamSummary, VerifyReport, verify_chain, verify_stream};
+use vellum::{
+    Bookmark, DeltaBase, Error, ExportOptions, Options, Snapshot, Store, StreamSummary, VerifyReport,
+    Version, verify_chain_as, verify_stream_as,
+};
 
-use crate::args::{Apply, CloneTo, Export, Fold, Import, Show, Verify};
+use crate::args::{Apply, CloneTo, Export, Fold, Import, Reading, Show, Verify, Writing};
 use crate::error::Failure;
-use crate::output::{Field, Report, stdout};
+use crate::output::{Field, Report, put, stdout};
 use crate::part::{Part, check_target};
 use crate::place::open_to_read;
 use crate::progress::Bar;
+use crate::resume;
 
-const BUFFER: usize = 1 << 20;
+pub(crate) const BUFFER: usize = 1 << 20;
 
 pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
     let file = match args.file.as_deref() {
+        _ if args.end => {
+            let token_file = args.token_file.as_deref().unwrap_or(Path::new(""));
+            resume::end_export(args, token_file, show)?;
+            return Report::new().text("token_file", &token_file.display()).print(show);
+        }
         Some(file) if file != Path::new("-") => file,
         given => return export_to_stdout(args, given.is_some(), show),
     };
+    if args.from.is_some() {
+        let reason = "--from is for standard output: for a FILE, --resume finds out itself from where on";
+        return Err(Failure::Usage(reason.to_owned()));
+    }
+    if args.resume || args.token_file.is_some() {
+        let summary = resume::export(args, file, show)?;
+        return about(Report::new().text("format", "stream"), &summary)
+            .text("file", &file.display())
+            .print(show);
+    }
+    let options = args.writing.options()?;
     check_target(file, args.force)?;
     let store = open_to_read(&args.dir, show)?;
     let snapshot = args.which.open(&store)?;
     let (part, to) = Part::create(file, args.force)?;
     let mut to = BufWriter::with_capacity(BUFFER, to);
-    let report = write(&store, &snapshot, &mut to, args, show)
+    let report = write(&store, &snapshot, &mut to, args, (&options, show))
         .map_err(|error| Failure::of_stream(error, part.path()))?;
     let to = to.into_inner().map_err(|error| Failure::file("write to", part.path(), error.into_error()))?;
     part.finish(to)?;
@@ -45,10 +65,18 @@ fn export_to_stdout(args: &Export, is_asked: bool, show: Show) -> Result<(), Fai
             "standard output is a terminal: give a FILE, or `-` to write the export there all the same";
         return Err(Failure::Usage(reason.to_owned()));
     }
+    if let Some(token_file) = &args.token_file {
+        return resume::export_to_stdout(args, token_file, show);
+    }
+    if args.resume {
+        let reason = "--resume is for a FILE: for standard output give --token-file, and --from to go on";
+        return Err(Failure::Usage(reason.to_owned()));
+    }
+    let options = args.writing.options()?;
     let store = open_to_read(&args.dir, show)?;
     let mut to = BufWriter::with_capacity(BUFFER, stdout()?);
     let snapshot = args.which.open(&store)?;
-    let written = write(&store, &snapshot, &mut to, args, show);
+    let written = write(&store, &snapshot, &mut to, args, (&options, show));
     // What a broken pipe didn't take must not be tried again on dropping.
     let _ = to.into_parts();
     match written {
@@ -58,12 +86,44 @@ fn export_to_stdout(args: &Export, is_asked: bool, show: Show) -> Result<(), Fai
     }
 }
 
+/// What a delta begins at.
+pub(crate) enum Base {
+    Snapshot(Snapshot),
+    Bookmark(Bookmark),
+}
+
+impl Base {
+    pub(crate) fn version(&self) -> Version {
+        match self {
+            Base::Snapshot(snapshot) => snapshot.version(),
+            Base::Bookmark(bookmark) => bookmark.version,
+        }
+    }
+}
+
+impl<'a> From<&'a Base> for DeltaBase<'a> {
+    fn from(base: &'a Base) -> DeltaBase<'a> {
+        match base {
+            Base::Snapshot(snapshot) => snapshot.into(),
+            Base::Bookmark(bookmark) => bookmark.into(),
+        }
+    }
+}
+
+/// The named snapshot or bookmark of this name.
+pub(crate) fn base_of(store: &Store, name: &str) -> Result<Base, Error> {
+    match store.open_snapshot(name) {
+        Err(Error::SnapshotNotFound { .. }) => store.bookmark(name).map(Base::Bookmark),
+        found => found.map(Base::Snapshot),
+    }
+}
+
 fn write(
     store: &Store,
     snapshot: &Snapshot,
     to: &mut dyn Write,
     args: &Export,
-    show: Show,
+    (options, show): (&ExportOptions, Show),
 ) -> Result<Report, Error> {
     let mut bar = Bar::new(show);
     if args.raw {
@@ -77,14 +137,8 @@ fn write(
             .bytes("bytes", summary.bytes));
     }
     let summary = match args.since.as_deref() {
-        None => snapshot.export_with(to, &mut bar)?,
-        Some(since) => match store.open_snapshot(since) {
-            Ok(base) => snapshot.export_since_with(&base, to, &mut bar)?,
-            Err(Error::SnapshotNotFound { .. }) => {
-                snapshot.export_since_with(&store.bookmark(since)?, to, &mut bar)?
-            }
-            Err(error) => return Err(error),
-        },
+        None => snapshot.export_as(to, options, &mut bar)?,
+        Some(since) => snapshot.export_since_as(&base_of(store, since)?, to, options, &mut bar)?,
     };
     Ok(about(Report::new().text("format", "stream"), &summary))
 }
@@ -125,8 +179,10 @@ pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {
     let path = stream_path(args.file.as_deref())?;
     let store = open_to_read(&args.dir, show)?;
     let mut from = source(path)?;
-    let version =
-        store.apply_with(&mut *from, &mut Bar::new(show)).map_err(|error| Failure::of_stream(error, path))?;
+    let reading = args.reading.options()?;
+    let version = store
+        .apply_as(&mut *from, &reading, &mut Bar::new(show))
+        .map_err(|error| Failure::of_stream(error, path))?;
     let snapshot = store.snapshot();
     let report = Report::new()
         .count("version", version.get())
@@ -139,6 +195,9 @@ pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {
 }
 
 pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
+    let reading = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
+    let (compress, key_file) = (args.compress, args.key_file.clone());
+    let writing = Writing { compress, key_file, rate: None }.options()?;
     let mut sources: Vec<Box<dyn Read>> =
         args.files.iter().map(|file| source(file)).collect::<Result<_, _>>()?;
     let mut streams: Vec<&mut dyn Read> =
@@ -150,7 +209,7 @@ pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
             return Err(Failure::Usage(reason.to_owned()));
         }
         let mut to = BufWriter::with_capacity(BUFFER, stdout()?);
-        let folded = vellum::fold(&mut streams, &mut to, &mut bar);
+        let folded = vellum::fold_as(&mut streams, &mut to, &reading, &writing, &mut bar);
         // What a broken pipe didn't take must not be tried again on dropping.
         let _ = to.into_parts();
         return match folded {
@@ -162,10 +221,13 @@ pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
     check_target(&args.out, args.force)?;
     let (part, to) = Part::create(&args.out, args.force)?;
     let mut to = BufWriter::with_capacity(BUFFER, to);
-    let summary = vellum::fold(&mut streams, &mut to, &mut bar).map_err(|error| match error {
-        Error::Stream { operation: "write to", .. } => Failure::of_stream(error, part.path()),
-        error => error.into(),
-    })?;
+    let summary =
+        vellum::fold_as(&mut streams, &mut to, &reading, &writing, &mut bar).map_err(
+            |error| match error {
+                Error::Stream { operation: "write to", .. } => Failure::of_stream(error, part.path()),
+                error => error.into(),
+            },
+        )?;
     let to = to.into_inner().map_err(|error| Failure::file("write to", part.path(), error.into_error()))?;
     part.finish(to)?;
     about(Report::new().text("format", "stream"), &summary).text("file", &args.out.display()).print(show)
@@ -181,14 +243,26 @@ fn stream_path(file: Option<&Path>) -> Result<&Path, Failure> {
 }
 
 pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
+    if args.point {
+        let point = resume::point(args, show)?;
+        return match show.json {
+            true => Report::new().with("point", point.map_or(Field::Unknown, Field::Text)).print(show),
+            // A word for a command line, and no word where there is none.
+            false => put(point.map_or_else(String::new, |point| point + "\n").as_bytes()),
+        };
+    }
     let path = stream_path(args.file.as_deref())?;
     let mut options = Options::new().background(false);
     if let Some(bytes) = args.segment_size {
         options = options.segment_size(bytes);
     }
-    let mut from = source(path)?;
-    let store = Store::import_with(&mut *from, &args.dir, options, &mut Bar::new(show))
-        .map_err(|error| Failure::of_stream(error, path))?;
+    let store = if args.resume {
+        resume::import(args, path, options, show)?
+    } else {
+        let (mut from, reading) = (source(path)?, args.reading.options()?);
+        Store::import_as(&mut *from, &args.dir, options, &reading, &mut Bar::new(show))
+            .map_err(|error| Failure::of_stream(error, path))?
+    };
     let snapshot = store.snapshot();
     let report = Report::new()
         .text("id", &store.id())
@@ -210,7 +284,7 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
         }
         [path] => {
             let mut from = source(path)?;
-            let summary = verify_stream(&mut *from, &mut Bar::new(show))
+            let summary = verify_stream_as(&mut *from, &args.reading.options()?, &mut Bar::new(show))
                 .map_err(|error| Failure::of_stream(error, path))?;
             about(Report::new().text("kind", "stream"), &summary)
                 .text("store_id", &summary.store_id)
@@ -222,7 +296,7 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
                 paths.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
             let mut streams: Vec<&mut dyn Read> =
                 sources.iter_mut().map(|source| &mut **source as &mut dyn Read).collect();
-            let links = verify_chain(&mut streams, &mut Bar::new(show))?;
+            let links = verify_chain_as(&mut streams, &args.reading.options()?, &mut Bar::new(show))?;
             let lines = links.iter().zip(paths).map(|(link, path)| {
                 Report::new()
                     .text("file", &path.display())
@@ -272,7 +346,7 @@ fn checked(report: Report, found: VerifyReport) -> Report {
 }
 
 /// A stream to read: a file, or standard input for `-`.
-fn source(path: &Path) -> Result<Box<dyn Read>, Failure> {
+pub(crate) fn source(path: &Path) -> Result<Box<dyn Read>, Failure> {
     let opened = if path == Path::new("-") {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)
     } else {

@@ -4,6 +4,8 @@
 
 mod args;
 mod cat;
+mod coding;
+mod drill;
 mod error;
 mod export;
 mod group;
@@ -17,6 +19,7 @@ mod output;
 mod part;
 mod place;
 mod progress;
+mod resume;
 mod snapshot;
 mod store;
 mod top;
@@ -58,6 +61,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Fold(args) => export::fold(args, show),
         Command::Verify(args) => export::verify(args, show),
         Command::Top(args) => top::top(args, show),
+        Command::Drill(args) => drill::drill(args, show),
         Command::Map(args) => map::map(args, show),
         Command::Snapshot(command) => snapshot::snapshot(command, show),
         Command::Hold(command) => snapshot::hold(command, show),

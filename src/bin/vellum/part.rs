@@ -14,6 +14,8 @@ pub(crate) struct Part {
     target: PathBuf,
     path: PathBuf,
     may_replace: bool,
+    /// Whether it stays when it isn't finished.
+    is_kept: bool,
 }
 
 /// Refuses a name under which something is that must not be replaced.
@@ -29,13 +31,23 @@ pub(crate) fn check_target(target: &Path, may_replace: bool) -> Result<(), Failu
 
 impl Part {
     pub(crate) fn create(target: &Path, may_replace: bool) -> Result<(Part, File), Failure> {
+        Part::open(target, may_replace, false)
+    }
+
+    /// A part that goes on with what is there, if anything is, and stays if it isn't finished either.
+    pub(crate) fn go_on(target: &Path, may_replace: bool) -> Result<(Part, File), Failure> {
+        Part::open(target, may_replace, true)
+    }
+
+    fn open(target: &Path, may_replace: bool, is_kept: bool) -> Result<(Part, File), Failure> {
         let mut path = OsString::from(target.as_os_str());
         path.push(".part");
         let path = PathBuf::from(path);
         // Something else than a file under the part's name isn't a leftover of ours.
         check_target(&path, true)?;
-        let file = File::create(&path).map_err(|error| Failure::file("create", &path, error))?;
-        Ok((Part { target: target.to_owned(), path, may_replace }, file))
+        let file = File::options().read(true).write(true).create(true).truncate(!is_kept).open(&path);
+        let file = file.map_err(|error| Failure::file("create", &path, error))?;
+        Ok((Part { target: target.to_owned(), path, may_replace, is_kept }, file))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -62,6 +74,9 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         // After the renaming there is nothing under this name any more.
         let _ = fs::remove_file(&self.path);
     }

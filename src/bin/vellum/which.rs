@@ -6,6 +6,11 @@ use crate::args::Which;
 use crate::moment::At;
 
 impl Which {
+    /// Whether another than the current version was asked for.
+    pub(crate) fn is_given(&self) -> bool {
+        self.snapshot.is_some() || self.at.is_some()
+    }
+
     /// The version that was asked for, pinned.
     pub(crate) fn open(&self, store: &Store) -> Result<Snapshot, Error> {
         match (&self.snapshot, self.at) {

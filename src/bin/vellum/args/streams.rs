@@ -1,12 +1,40 @@
 //! The arguments of what moves whole stores: exports, imports, clones, deltas, checks.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::Which;
+use crate::moment::duration;
+
+/// How a stream is written.
+#[derive(Debug, Args)]
+pub(crate) struct Writing {
+    /// Compress with zstd, at this level: 1 (fast) to 19 (small) [without a level: 3].
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
+    pub(crate) compress: Option<i32>,
+    /// Encrypt with the key in this file: 32 bytes, or 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Write at most so many bytes a second, at least 1048576.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) rate: Option<u64>,
+}
+
+/// How a stream is read.
+#[derive(Debug, Args)]
+pub(crate) struct Reading {
+    /// The key of an encrypted stream is in this file: 32 bytes, or 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Read at most so many bytes a second, at least 1048576.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) rate: Option<u64>,
+}
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Export {
     /// The store's directory.
     pub(crate) dir: PathBuf,
@@ -20,6 +48,23 @@ pub(crate) struct Export {
     /// Write only what changed since this named snapshot or bookmark.
     #[arg(long, value_name = "NAME", conflicts_with = "raw")]
     pub(crate) since: Option<String>,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
+    /// Go on where an earlier run was cut, or begin so that a later one can.
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) resume: bool,
+    /// Where the token of such an export is kept [default: FILE.token].
+    #[arg(long, value_name = "TOKEN", conflicts_with = "raw")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Write to standard output from this point on, as the other end told it; nothing: from the beginning.
+    #[arg(long, value_name = "POINT", requires = "token_file", conflicts_with = "resume")]
+    pub(crate) from: Option<String>,
+    /// The other end has it all: let go of what the token held, and write nothing.
+    #[arg(long, requires = "token_file", conflicts_with_all = ["from", "resume"])]
+    pub(crate) end: bool,
+    /// The token holds the version for this time at most [default: 7d].
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) expires: Option<Duration>,
     /// Replace FILE if it is there.
     #[arg(long)]
     pub(crate) force: bool,
@@ -34,6 +79,14 @@ pub(crate) struct Import {
     /// Bytes of a segment file, as for `init` [default: 67108864].
     #[arg(long, value_name = "BYTES")]
     pub(crate) segment_size: Option<u64>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    /// Go on where an earlier run was cut, or begin so that a later one can.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Print from where on the rest of the stream is needed, as `export --from` takes it, and do nothing else.
+    #[arg(long, conflicts_with_all = ["resume", "file"])]
+    pub(crate) point: bool,
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +105,8 @@ pub(crate) struct Apply {
     pub(crate) dir: PathBuf,
     /// The delta, or `-` for standard input, which is the default unless that is a terminal.
     pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +117,12 @@ pub(crate) struct Fold {
     /// The file to write, or `-` for standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// Compress with zstd, at this level: 1 (fast) to 19 (small) [without a level: 3].
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
+    pub(crate) compress: Option<i32>,
+    /// The key with which encrypted streams are read, and the new one is written: a file of 32 bytes, or 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
     /// Replace the file if it is there.
     #[arg(long)]
     pub(crate) force: bool,
@@ -73,8 +134,27 @@ pub(crate) struct Verify {
     #[arg(value_name = "DIR|FILE", required = true)]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
+    pub(crate) reading: Reading,
+    #[command(flatten)]
     pub(crate) which: Which,
     /// Check every version that the store keeps, not only the current one.
     #[arg(long, conflicts_with_all = ["snapshot", "at"])]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drill {
+    /// Exported streams in their order, or a store's directory; `-` for a stream on standard input.
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    /// Where the scratch directory is made [default: the system's temporary directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Have this command, run by sh, look at the restored pages in the file $VELLUM_RAW.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) run: Option<String>,
 }

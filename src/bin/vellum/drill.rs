@@ -1,0 +1,85 @@
+//! `drill`: a restore that is only a trial.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use vellum::{Store, drill as drill_chain};
+
+use crate::args::{Drill, Show};
+use crate::error::Failure;
+use crate::export::{BUFFER, source};
+use crate::output::{Field, Report};
+use crate::place::open_to_read;
+use crate::progress::Bar;
+
+type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+pub(crate) fn drill(args: &Drill, show: Show) -> Result<(), Failure> {
+    let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let mut check = |restored: &Store| match &args.run {
+        Some(command) => check_raw(restored, command, &scratch),
+        None => Ok(()),
+    };
+    let done = match args.paths.as_slice() {
+        [dir] if dir.is_dir() => {
+            if args.reading.key_file.is_some() || args.reading.rate.is_some() {
+                let reason = "--key-file and --rate are for streams, not for a store's directory";
+                return Err(Failure::Usage(reason.to_owned()));
+            }
+            let store = open_to_read(dir, show)?;
+            args.which.open(&store)?.drill(&scratch, &mut check, &mut Bar::new(show))?
+        }
+        _ if args.which.is_given() => {
+            let reason = "--snapshot and --at are for a store: give its directory, and nothing else";
+            return Err(Failure::Usage(reason.to_owned()));
+        }
+        paths => {
+            let mut sources: Vec<Box<dyn Read>> =
+                paths.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
+            let mut streams: Vec<&mut dyn Read> =
+                sources.iter_mut().map(|source| &mut **source as &mut dyn Read).collect();
+            let reading = args.reading.options()?;
+            drill_chain(&mut streams, &scratch, &reading, &mut check, &mut Bar::new(show))?
+        }
+    };
+    let nanos = |time: std::time::Duration| Field::Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    Report::new()
+        .count("version", done.version.get())
+        .with("fingerprints", Field::Texts(done.fingerprints.iter().map(ToString::to_string).collect()))
+        .count("pages", done.pages)
+        .bytes("stream_bytes", done.stream_bytes)
+        .bytes("page_bytes", done.page_bytes)
+        .with("restored_nanos", nanos(done.restored_in))
+        .with("verified_nanos", nanos(done.verified_in))
+        .with("checked_nanos", nanos(done.checked_in))
+        .print(show)
+}
+
+/// A file that goes when this is dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Writes the restored pages to a raw file, and has a command look at it.
+fn check_raw(restored: &Store, command: &str, scratch: &Path) -> Checked {
+    let raw = Scratch(scratch.join(format!(".vellum-drill-{}.raw", restored.id())));
+    let mut to = BufWriter::with_capacity(BUFFER, File::create_new(&raw.0)?);
+    restored.snapshot().export_raw(&mut to, &mut ())?;
+    to.flush()?;
+    drop(to);
+    let mut shell = Command::new("sh");
+    // Standard output is for the report.
+    let status = shell
+        .args(["-c", command])
+        .env("VELLUM_RAW", &raw.0)
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}").into()) }
+}
