@@ -2,12 +2,16 @@
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
 mod bench;
+mod coded;
+mod cut;
+mod drill;
 mod group;
 mod keep;
 mod line;
 mod map;
 mod names;
 mod progress;
+mod scrub;
 mod stores;
 mod streams;
 mod top;

@@ -14,7 +14,7 @@ use clap_complete::Shell;
 pub(crate) use group::{GroupCommand, Members};
 pub(crate) use keep::{HistoryArgs, Prune, Rules, Tick};
 pub(crate) use names::{About, BookmarkCommand, HoldCommand, SnapshotCommand};
-pub(crate) use streams::{Apply, CloneTo, Drill, Export, Fold, Import, Reading, Verify, Writing};
+pub(crate) use streams::{Apply, CloneTo, Drill, Export, Fold, Import, Reading, ScrubArgs, Verify, Writing};
 
 use crate::moment::{At, at, duration};
 
@@ -128,10 +128,10 @@ pub(crate) enum Command {
     /// half an export. A failure removes FILE.part; a kill (Ctrl-C) may leave it, and the next export to FILE overwrites
     /// it.
     ///
-    /// With --resume both are kept, with a token in FILE.token for which the store holds the version; the same command, given
-    /// again, goes on from where it was cut. Remove FILE.token and FILE.part to begin anew. For a pipe, --token-file says
-    /// where the token is kept, --from from where on the other end needs the stream (`vellum import DIR --point` tells), and
-    /// --end that it has all of it.
+    /// With --resume both are kept, with a token in FILE.token for which the store holds the version; the same command,
+    /// given again, goes on from the last mark before the cut. To begin anew, let go with --end and remove FILE.part. For a
+    /// pipe, --token-file says where the token is kept, --from from where on the other end needs the stream (`vellum import
+    /// DIR --point` tells), and --end that it has all of it.
     ///
     /// Locks the store while it runs.
     #[command(
@@ -147,12 +147,13 @@ pub(crate) enum Command {
     /// built beside DIR under the name .DIR.importing-* and moved to DIR when the whole stream was checked; a failure
     /// leaves nothing, a kill (Ctrl-C) may leave that directory, which can then be removed.
     ///
-    /// With --resume what arrives is kept in DIR.inbox, as far as it was checked; after a cut the same command takes the rest of
-    /// the stream, from standard input, or all of it again, from a file.
+    /// With --resume what arrives is kept in DIR.inbox, as far as it was checked; after a cut, which is exit code 3, the same
+    /// command takes the rest of the stream, from standard input, or all of it again, from a file.
     #[command(
         verbatim_doc_comment,
         after_help = "Example:\n  vellum import copy shop.vellum\n  vellum export shop | vellum import copy\n  \
-                      vellum export shop - --token-file shop.token --from \"$(vellum import copy --point)\" | vellum import copy --resume"
+                      POINT=$(vellum import copy --point)\n  \
+                      vellum export shop - --token-file shop.token --from \"$POINT\" | vellum import copy --resume"
     )]
     Import(Import),
     /// Apply a delta to a store that stands where the delta begins
@@ -193,12 +194,29 @@ pub(crate) enum Command {
         after_help = "Example:\n  vellum verify shop || echo restore it\n  vellum verify monday.vellum tuesday.delta"
     )]
     Verify(Verify),
+    /// Check every page that any kept version sees, list what is damaged, and mend it from somewhere else
+    ///
+    /// Unlike `verify` this goes on where damage is found, and looks at all versions that the store keeps, at each page once.
+    /// With --repair-from damaged pages are mended in all versions from a clone, a restored copy, or an export that isn't
+    /// encrypted, in the order given, stores first. A source need not be trusted: only bytes with the checksum that the store
+    /// keeps of the page are used.
+    ///
+    /// Damage that is left is exit code 3, after the report. Damaged nodes of the page table can't be mended: restore the
+    /// store from an export. `offset` is the page's place in its segment.
+    ///
+    /// Locks the store while it runs, and the stores that it repairs from.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum scrub shop --rate 16777216\n  \
+                      vellum scrub shop --repair-from shop-clone --repair-from shop.vellum"
+    )]
+    Scrub(ScrubArgs),
     /// Rehearse a restore: in a scratch place, with everything read back
     ///
-    /// A chain of streams (a full one and the deltas after it) or a version of a store is restored as it would be in earnest, each
-    /// link's fingerprint is compared, every page is read back, and all of it is removed again. With --run a command of
-    /// yours is the last to look: it finds the restored pages, one after the other as `export --raw` writes them, in the file
-    /// that $VELLUM_RAW names, and says by its exit code whether they are as they should be.
+    /// A chain of streams (a full one and the deltas after it) or a version of a store is restored as it would be in
+    /// earnest, each link's fingerprint is compared, every page is read back, and all of it is removed again. With --run a
+    /// command of yours is the last to look: it finds the restored pages, one after the other as `export --raw` writes them,
+    /// in the file that $VELLUM_RAW names, and says by its exit code whether they are as they should be.
     #[command(
         verbatim_doc_comment,
         after_help = "Example:\n  vellum drill shop.vellum tuesday.delta\n  \

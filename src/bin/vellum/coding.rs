@@ -21,6 +21,9 @@ impl Writing {
         if let Some(rate) = self.rate {
             options = options.rate(rate);
         }
+        if let Some(bytes) = self.mark_every {
+            options = options.mark_every(bytes);
+        }
         Ok(options)
     }
 }

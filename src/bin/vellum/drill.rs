@@ -1,9 +1,11 @@
 //! `drill`: a restore that is only a trial.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use vellum::{Store, drill as drill_chain};
 
@@ -17,7 +19,10 @@ use crate::progress::Bar;
 type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 pub(crate) fn drill(args: &Drill, show: Show) -> Result<(), Failure> {
-    let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let private = Scratch::new(&args.scratch.clone().unwrap_or_else(std::env::temp_dir))?;
+    // The command may be at home in another directory.
+    let scratch =
+        fs::canonicalize(&private.0).map_err(|error| Failure::file("look at", &private.0, error))?;
     let mut check = |restored: &Store| match &args.run {
         Some(command) => check_raw(restored, command, &scratch),
         None => Ok(()),
@@ -44,6 +49,7 @@ pub(crate) fn drill(args: &Drill, show: Show) -> Result<(), Failure> {
             drill_chain(&mut streams, &scratch, &reading, &mut check, &mut Bar::new(show))?
         }
     };
+    drop(private);
     let nanos = |time: std::time::Duration| Field::Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     Report::new()
         .count("version", done.version.get())
@@ -57,19 +63,29 @@ pub(crate) fn drill(args: &Drill, show: Show) -> Result<(), Failure> {
         .print(show)
 }
 
-/// A file that goes when this is dropped.
+/// A directory that nobody else may look into, since what was encrypted lies open there; it goes when this is dropped.
 struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(parent: &Path) -> Result<Scratch, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let dir = parent.join(format!(".vellum-drill-{}-{}", std::process::id(), now.as_nanos()));
+        let made = DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(|error| Failure::file("make a directory in", parent, error))?;
+        Ok(Scratch(dir))
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 /// Writes the restored pages to a raw file, and has a command look at it.
 fn check_raw(restored: &Store, command: &str, scratch: &Path) -> Checked {
-    let raw = Scratch(scratch.join(format!(".vellum-drill-{}.raw", restored.id())));
-    let mut to = BufWriter::with_capacity(BUFFER, File::create_new(&raw.0)?);
+    let raw = scratch.join("raw");
+    let mut to = BufWriter::with_capacity(BUFFER, File::create_new(&raw)?);
     restored.snapshot().export_raw(&mut to, &mut ())?;
     to.flush()?;
     drop(to);
@@ -77,7 +93,7 @@ fn check_raw(restored: &Store, command: &str, scratch: &Path) -> Checked {
     // Standard output is for the report.
     let status = shell
         .args(["-c", command])
-        .env("VELLUM_RAW", &raw.0)
+        .env("VELLUM_RAW", &raw)
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()?;

@@ -45,10 +45,15 @@ pub(crate) enum Failure {
     #[error("{} holds no key: it should be 32 bytes, or 64 hexadecimal digits", .file.display())]
     BadKey { file: PathBuf },
     #[error(
-        "{} is the token of another export, of version {version}: finish that one, or remove the file to begin anew",
+        "{} is the token of another export, of version {version}: finish that one, or end it (export --end) and begin anew",
         .file.display()
     )]
     OtherExport { file: PathBuf, version: u64 },
+    #[error(
+        "{pages} damaged pages and {nodes} damaged nodes of the page table are left: give --repair-from a clone or an \
+         export that has the pages, or restore the store"
+    )]
+    DamageLeft { pages: u64, nodes: u64 },
     #[error(
         "{} is in use by another process, which doesn't tell how it stands: let it open the store with \
          Options::status_every, or stop it first",
@@ -101,6 +106,7 @@ impl Failure {
             Failure::Stdout(source) if source.kind() == ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::File { source, .. } | Failure::Stdout(source) => code_of_io(source),
             Failure::TellsNothing { .. } => LOCKED,
+            Failure::DamageLeft { .. } => DAMAGE,
             _ => OTHER,
         }
     }
@@ -119,6 +125,9 @@ impl Failure {
             Failure::BadKey { file } => ("bad_key", json!({ "file": text(file) })),
             Failure::OtherExport { file, version } => {
                 ("other_export", json!({ "file": text(file), "version": version }))
+            }
+            Failure::DamageLeft { pages, nodes } => {
+                ("damage_left", json!({ "pages": pages, "nodes": nodes }))
             }
             Failure::TellsNothing { dir } => ("locked", json!({ "dir": text(dir) })),
             Failure::OtherStatus { file, found } => ("other_status", other_status(file, *found)),

@@ -21,6 +21,10 @@ use crate::resume;
 pub(crate) const BUFFER: usize = 1 << 20;
 
 pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
+    if args.expires.is_some() && !args.resume && args.token_file.is_none() {
+        let reason = "--expires is for an export with a token: give --resume, or --token-file";
+        return Err(Failure::Usage(reason.to_owned()));
+    }
     let file = match args.file.as_deref() {
         _ if args.end => {
             let token_file = args.token_file.as_deref().unwrap_or(Path::new(""));
@@ -197,7 +201,7 @@ pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {
 pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
     let reading = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
     let (compress, key_file) = (args.compress, args.key_file.clone());
-    let writing = Writing { compress, key_file, rate: None }.options()?;
+    let writing = Writing { compress, key_file, rate: None, mark_every: None }.options()?;
     let mut sources: Vec<Box<dyn Read>> =
         args.files.iter().map(|file| source(file)).collect::<Result<_, _>>()?;
     let mut streams: Vec<&mut dyn Read> =

@@ -20,6 +20,7 @@ mod part;
 mod place;
 mod progress;
 mod resume;
+mod scrub;
 mod snapshot;
 mod store;
 mod top;
@@ -60,6 +61,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Apply(args) => export::apply(args, show),
         Command::Fold(args) => export::fold(args, show),
         Command::Verify(args) => export::verify(args, show),
+        Command::Scrub(args) => scrub::scrub(args, show),
         Command::Top(args) => top::top(args, show),
         Command::Drill(args) => drill::drill(args, show),
         Command::Map(args) => map::map(args, show),

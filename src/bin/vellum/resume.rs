@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vellum::{
-    DeltaBase, Error, ExportToken, Inbox, Options, ResumePoint, Store, StreamSummary, resume_point,
+    DeltaBase, Error, ExportOptions, ExportToken, Inbox, Options, ResumePoint, Store, StreamSummary,
+    resume_point, verify_stream_as,
 };
 
 use crate::args::{Export, Import, Reading, Show};
@@ -18,7 +19,7 @@ use crate::error::Failure;
 use crate::export::{BUFFER, base_of, source};
 use crate::output::stdout;
 use crate::part::{Part, check_target};
-use crate::place::open_to_read;
+use crate::place::{Place, look, open_to_read};
 use crate::progress::Bar;
 
 /// For how long a token holds its version, unless it is said.
@@ -37,6 +38,10 @@ fn token(store: &Store, args: &Export, file: &Path) -> Result<(ExportToken, bool
     match fs::read_to_string(file) {
         Ok(word) => {
             let token: ExportToken = word.trim().parse()?;
+            let (expected, found) = (token.store_id(), store.id());
+            if expected != found {
+                return Err(Error::TokenOfAnotherStore { expected, found }.into());
+            }
             let asked = match args.which.is_given() {
                 true => Some(args.which.open(store)?.version()),
                 false => None,
@@ -72,31 +77,81 @@ fn token(store: &Store, args: &Export, file: &Path) -> Result<(ExportToken, bool
     }
 }
 
+/// What an earlier run has written whole, if it was cut between naming the file and letting go of its token.
+fn written_before(
+    args: &Export,
+    file: &Path,
+    token_file: &Path,
+    show: Show,
+) -> Result<Option<(ExportToken, StreamSummary)>, Failure> {
+    // What --force would replace may be any stream.
+    if args.force || !file.is_file() || !token_file.is_file() || beside(file, ".part").exists() {
+        return Ok(None);
+    }
+    let word = fs::read_to_string(token_file).map_err(|error| Failure::file("read", token_file, error))?;
+    let token: ExportToken = word.trim().parse()?;
+    let reading = Reading { key_file: args.writing.key_file.clone(), rate: None }.options()?;
+    // What is no such stream is somebody else's file, and stays.
+    let found = verify_stream_as(&mut *source(file)?, &reading, &mut Bar::new(show)).ok();
+    let is_it = |summary: &StreamSummary| {
+        summary.store_id == token.store_id()
+            && summary.version == token.version()
+            && summary.base.map(|base| base.version) == token.base_version()
+    };
+    Ok(found.filter(is_it).map(|summary| (token, summary)))
+}
+
+/// Refuses a key for an export that was begun without one: whoever gives it counts on a stream that nobody can read.
+fn check_key(store: &Store, args: &Export, token: &ExportToken, token_file: &Path) -> Result<(), Failure> {
+    if args.writing.key_file.is_none() {
+        return Ok(());
+    }
+    // Without its key an encrypted export is refused before anything is written; another comes as far as its first byte.
+    let mut nowhere: &mut [u8] = &mut [];
+    match store.run_export(token, None, &mut nowhere, &ExportOptions::new(), &mut ()) {
+        Err(Error::Stream { .. }) => {
+            let reason = format!(
+                "the export of {} was begun without a key: go on without --key-file, or end it (--end) and begin anew",
+                token_file.display()
+            );
+            Err(Failure::Usage(reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file, or goes on with it.
 pub(crate) fn export(args: &Export, file: &Path, show: Show) -> Result<StreamSummary, Failure> {
-    check_target(file, args.force)?;
     let token_file = args.token_file.clone().unwrap_or_else(|| beside(file, ".token"));
+    if let Some((token, summary)) = written_before(args, file, &token_file, show)? {
+        end(open_to_read(&args.dir, show)?, &token, &token_file)?;
+        return Ok(summary);
+    }
+    check_target(file, args.force)?;
     let store = open_to_read(&args.dir, show)?;
     let (token, is_old) = token(&store, args, &token_file)?;
+    check_key(&store, args, &token, &token_file)?;
     let (part, mut to) = Part::go_on(file, args.force)?;
-    let failed = |operation| move |error| Failure::file(operation, file, error);
+    let path = part.path().to_owned();
+    let failed = |operation, error| Failure::file(operation, &path, error);
     let point = match is_old {
         true => {
             let reading = Reading { key_file: args.writing.key_file.clone(), rate: None }.options()?;
             let mut from = BufReader::with_capacity(BUFFER, &mut to);
-            resume_point(&mut from, &reading, &mut Bar::new(show))?
+            resume_point(&mut from, &reading, &mut Bar::new(show))
+                .map_err(|error| Failure::of_stream(error, &path))?
         }
         false => None,
     };
     let from = point.as_ref().map_or(0, ResumePoint::offset);
-    to.set_len(from).map_err(failed("cut"))?;
-    to.seek(SeekFrom::Start(from)).map_err(failed("write to"))?;
+    to.set_len(from).map_err(|error| failed("cut", error))?;
+    to.seek(SeekFrom::Start(from)).map_err(|error| failed("write to", error))?;
     let mut to = BufWriter::with_capacity(BUFFER, to);
     let options = args.writing.options()?;
     let summary = store
         .run_export(&token, point.as_ref(), &mut to, &options, &mut Bar::new(show))
         .map_err(|error| Failure::of_stream(error, part.path()))?;
-    let to = to.into_inner().map_err(|error| failed("write to")(error.into_error()))?;
+    let to = to.into_inner().map_err(|error| failed("write to", error.into_error()))?;
     part.finish(to)?;
     end(store, &token, &token_file)?;
     Ok(summary)
@@ -104,8 +159,8 @@ pub(crate) fn export(args: &Export, file: &Path, show: Show) -> Result<StreamSum
 
 /// Writes to standard output, from a mark on if one is given. Only the other end knows whether all has arrived, so the token stays.
 pub(crate) fn export_to_stdout(args: &Export, token_file: &Path, show: Show) -> Result<(), Failure> {
-    let point = args.from.as_deref().filter(|word| !word.is_empty()).map(str::parse).transpose()?;
     let store = open_to_read(&args.dir, show)?;
+    let point = args.from.as_deref().filter(|word| !word.is_empty()).map(str::parse).transpose()?;
     let (token, is_old) = token(&store, args, token_file)?;
     if point.is_some() && !is_old {
         let reason =
@@ -114,6 +169,7 @@ pub(crate) fn export_to_stdout(args: &Export, token_file: &Path, show: Show) -> 
         let _ = fs::remove_file(token_file);
         return Err(Failure::Usage(reason.to_owned()));
     }
+    check_key(&store, args, &token, token_file)?;
     let mut to = BufWriter::with_capacity(BUFFER, stdout()?);
     let options = args.writing.options()?;
     let done = store.run_export(&token, point.as_ref(), &mut to, &options, &mut Bar::new(show));
@@ -143,9 +199,9 @@ fn end(store: Store, token: &ExportToken, token_file: &Path) -> Result<(), Failu
     fs::remove_file(token_file).map_err(|error| Failure::file("remove", token_file, error))
 }
 
-/// Where an import's stream arrives.
+/// Where an import's stream arrives: beside DIR, also if that is given with a slash at its end.
 fn inbox_of(dir: &Path) -> PathBuf {
-    beside(dir, ".inbox")
+    beside(dir.components().as_path(), ".inbox")
 }
 
 /// The word that says from where on the rest of the stream is needed; none: from its beginning.
@@ -161,6 +217,10 @@ pub(crate) fn point(args: &Import, show: Show) -> Result<Option<String>, Failure
 /// Receives a stream, or the rest of one, and makes a store of it.
 pub(crate) fn import(args: &Import, path: &Path, options: Options, show: Show) -> Result<Store, Failure> {
     let (reading, dir) = (args.reading.options()?, inbox_of(&args.dir));
+    // Before anything is received that could go nowhere.
+    if !matches!(look(&args.dir)?, Place::Missing | Place::Free) {
+        return Err(Error::AlreadyExists { dir: args.dir.clone() }.into());
+    }
     let mut from: Box<dyn Read> = source(path)?;
     let inbox = Inbox::open(&dir)?;
     let point = inbox.resume_point(&reading, &mut Bar::new(show))?;

@@ -20,6 +20,9 @@ pub(crate) struct Writing {
     /// Write at most so many bytes a second, at least 1048576.
     #[arg(long, value_name = "BYTES")]
     pub(crate) rate: Option<u64>,
+    /// Bytes between two marks, from each of which the stream can be gone on with; at least 4096 [default: 67108864].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mark_every: Option<u64>,
 }
 
 /// How a stream is read.
@@ -41,7 +44,7 @@ pub(crate) struct Export {
     /// The file to write, or `-` for standard output, which is the default unless that is a terminal.
     pub(crate) file: Option<PathBuf>,
     /// Write the pages and nothing else; those that hold nothing as zeros.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["compress", "key_file", "rate", "mark_every"])]
     pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) which: Which,
@@ -120,7 +123,7 @@ pub(crate) struct Fold {
     /// Compress with zstd, at this level: 1 (fast) to 19 (small) [without a level: 3].
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
     pub(crate) compress: Option<i32>,
-    /// The key with which encrypted streams are read, and the new one is written: a file of 32 bytes, or 64 hexadecimal digits.
+    /// Read encrypted streams, and write the new one, with the key in this file: 32 bytes, or 64 hexadecimal digits.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Replace the file if it is there.
@@ -157,4 +160,16 @@ pub(crate) struct Drill {
     /// Have this command, run by sh, look at the restored pages in the file $VELLUM_RAW.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) run: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScrubArgs {
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
+    /// Read at most so many bytes a second, at least 65536.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) rate: Option<u64>,
+    /// Mend damaged pages from this store's directory or exported stream; may be given several times.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) repair_from: Vec<PathBuf>,
 }
