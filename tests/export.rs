@@ -291,3 +291,53 @@ fn a_failing_writer_or_reader_is_a_typed_error() {
     let stop = &mut |_: Progress| ControlFlow::Break(());
     assert!(matches!(store.snapshot().export_with(&mut Vec::new(), stop), Err(Error::Cancelled)));
 }
+
+#[cfg(feature = "sim")]
+#[test]
+fn an_import_that_was_cut_off_is_no_store_an_empty_one_or_the_whole() {
+    use std::sync::Arc;
+
+    use vellum::ImportOptions;
+    use vellum::storage::sim::{Fault, SimDisk};
+
+    // Larger than a segment, so that it is appended in parts.
+    let source = sample(300);
+    let (stream, fingerprint) = (stream_of(&source), source.snapshot().fingerprint());
+    let options =
+        || Options::new().page_size(512).segment_size(64 << 10).checkpoint_bytes(64 << 10).background(false);
+    let import = |disk: &SimDisk| {
+        let storage = Arc::new(disk.storage());
+        Store::import_on(&mut &stream[..], storage, options(), &ImportOptions::new(), &mut ())
+    };
+    let rehearsal = SimDisk::new(1);
+    assert_eq!(import(&rehearsal).unwrap().snapshot().fingerprint(), fingerprint);
+    let (mut none, mut empty, mut whole) = (0, 0, 0);
+    for index in 0..rehearsal.io_count() {
+        for fault in [Fault::Crash, Fault::ENOSPC, Fault::SyncFails, Fault::ShortWrite] {
+            let disk = SimDisk::new(index);
+            disk.fail_at(index, fault);
+            let done = import(&disk).map(drop);
+            let after = disk.power_cut(index);
+            match Store::open_on(Arc::new(after.storage()), options().create(false)) {
+                Ok(store) if store.version().get() == 0 => {
+                    assert!(done.is_err(), "index {index}: {fault:?} went unnoticed");
+                    assert_eq!((store.snapshot().live_pages(), store.snapshot().page_count()), (0, 0));
+                    empty += 1;
+                }
+                Ok(store) => {
+                    assert_eq!(store.snapshot().fingerprint(), fingerprint, "index {index}: {fault:?}");
+                    store.verify(&mut ()).unwrap();
+                    store.audit().unwrap();
+                    whole += 1;
+                }
+                Err(error) => {
+                    assert!(done.is_err(), "index {index}: {fault:?} went unnoticed");
+                    assert!(matches!(error, Error::NotFound { .. }), "index {index}: {error}");
+                    none += 1;
+                }
+            }
+        }
+    }
+    println!("{} calls: {none} no store, {empty} empty, {whole} whole", rehearsal.io_count());
+    assert!(none > 5 && empty > 20 && whole > 5);
+}

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{Fingerprint, Version};
 use crate::options::Options;
 use crate::progress::{Meter, Observer};
-use crate::storage::FileStorage;
+use crate::storage::{FileStorage, Storage};
 use crate::store::Store;
 
 impl Store {
@@ -62,9 +62,47 @@ impl Store {
         let staging = Staging::new(dir, "importing");
         staging.check_parent()?;
         let mut reader = StreamReader::begin(r, reading, Meter::new("import", None, observer))?;
-        load(&mut reader, &staging.path, &options)?;
+        check_asked(&reader, &options)?;
+        load(&mut reader, Arc::new(FileStorage::open(&staging.path, true)?), &options)?;
         staging.become_store(dir)?;
         Store::open(dir, options)
+    }
+
+    /// As [`Store::import_as`], onto an empty storage of the caller's. A storage has no name that could be switched: after a
+    /// failure or a crash it holds no store, an empty one, or the whole version, and never a part of it; clear it before
+    /// the next attempt.
+    ///
+    /// # Errors
+    /// As [`Store::import_as`].
+    pub fn import_on(
+        r: &mut dyn Read,
+        storage: Arc<dyn Storage>,
+        options: Options,
+        reading: &ImportOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Store> {
+        options.check()?;
+        let names = storage.list().map_err(|error| Error::io("list", storage.path(""), error))?;
+        if !names.is_empty() {
+            return Err(Error::AlreadyExists { dir: storage.path("") });
+        }
+        let mut reader = StreamReader::begin(r, reading, Meter::new("import", None, observer))?;
+        check_asked(&reader, &options)?;
+        load(&mut reader, storage.clone(), &options)?;
+        Store::open_on(storage, options)
+    }
+}
+
+/// Refuses, before anything is made, what can't be made of the stream.
+fn check_asked(reader: &StreamReader<'_>, options: &Options) -> Result<()> {
+    let header = reader.header();
+    if let Some(asked) = options.asked_page_size().filter(|asked| *asked != header.page_size) {
+        return Err(Error::PageSizeMismatch { asked, found: header.page_size });
+    }
+    match header.base {
+        // A delta is for a store that stands at its base, and here is none.
+        Some(base) => Err(Error::WrongBase { expected: base.fingerprint, found: Fingerprint::EMPTY }),
+        None => Ok(()),
     }
 }
 
@@ -72,20 +110,12 @@ impl Store {
 const RUNS_AHEAD: usize = 16;
 
 /// Makes a store of a stream, and closes it.
-fn load(reader: &mut StreamReader<'_>, staging: &Path, options: &Options) -> Result<()> {
+fn load(reader: &mut StreamReader<'_>, storage: Arc<dyn Storage>, options: &Options) -> Result<()> {
     let header = reader.header().clone();
-    if let Some(asked) = options.asked_page_size().filter(|asked| *asked != header.page_size) {
-        return Err(Error::PageSizeMismatch { asked, found: header.page_size });
-    }
-    if let Some(base) = header.base {
-        // A delta is for a store that stands at its base, and here is none.
-        return Err(Error::WrongBase { expected: base.fingerprint, found: Fingerprint::EMPTY });
-    }
     let beside = options.has_thread();
     let options = options.clone().page_size(header.page_size).create(true).without_thread();
     options.check()?;
-    let storage = FileStorage::open(staging, true)?;
-    let (core, _) = crate::open::open(Arc::new(storage), options)?;
+    let (core, _) = crate::open::open(storage, options)?;
     // An empty store stands at version 0 already.
     if header.version > Version(0) {
         let whole = Whole {
