@@ -136,6 +136,15 @@ fn a_table_larger_than_its_memory_is_what_the_model_says() {
     }
 }
 
+/// Ends the readers when the writer is through, however it ends.
+struct StopOnDrop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn readers_beside_writers_and_evictions_see_their_versions() {
     let home = tempfile::tempdir().unwrap();
@@ -161,6 +170,8 @@ fn readers_beside_writers_and_evictions_see_their_versions() {
                 }
             });
         }
+        // A failure here must not leave the readers reading for ever.
+        let _stop = StopOnDrop(&stop);
         let mut random = Random(1);
         for round in 1..3000u64 {
             let mut txn = store.begin().unwrap();
@@ -171,7 +182,6 @@ fn readers_beside_writers_and_evictions_see_their_versions() {
             }
             txn.commit().unwrap();
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     let evictions = store.stats().table_evictions;
     assert!(evictions > 2, "{evictions} evictions");
