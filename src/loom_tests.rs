@@ -21,7 +21,7 @@ use crate::commit::queue::GroupCommit;
 use crate::id::{Location, PageId, Version};
 use crate::sync::{PLANTED, Planted};
 use crate::table::lookup::lookup;
-use crate::table::node::{Entry, FANOUT, Link, NodeAddress};
+use crate::table::node::{Entry, FANOUT, Link, NodeAddress, NodePointer};
 use crate::table::places::for_each_place;
 use crate::table::root::Root;
 use crate::table::slab::{NodeImage, NodeSource, Slab};
@@ -240,14 +240,13 @@ struct Table {
 }
 
 impl Table {
+    /// A tree on disk.
     fn new() -> Arc<Table> {
         let mut root = Root::empty(0);
         (root.height, root.page_count) = (2, FANOUT as u64);
         root.word.set(Link::Disk(TOP));
         let slab = Slab::new(Box::new(TwoNodes), u64::MAX);
-        let table = Table { epoch: Epoch::new(), grace: Grace::new(), slab, root };
-        table.read();
-        Arc::new(table)
+        Arc::new(Table { epoch: Epoch::new(), grace: Grace::new(), slab, root })
     }
 
     fn read(&self) {
@@ -266,41 +265,80 @@ impl Table {
         assert_eq!(places, 2 + FANOUT);
     }
 
-    /// Evicts, as [`Reclaimer::evict`](crate::version::reclaim::Reclaimer::evict) does, and ends the copies.
-    fn evict(&self, bug: Bug) {
-        let Some(copies) = self.slab.evict([&self.root].into_iter()) else { return };
-        let ticket = self.grace.issue(&self.epoch.pin());
+    /// Evicts, as [`Reclaimer::evict`](crate::version::reclaim::Reclaimer::evict) does. Returns the copies and their ticket.
+    fn evict(&self) -> (Vec<NodePointer>, u64) {
+        match self.slab.evict([&self.root].into_iter()) {
+            Some(copies) => (copies.into_values().collect(), self.grace.issue(&self.epoch.pin())),
+            None => (Vec::new(), 0),
+        }
+    }
+
+    /// Ends copies whose grace period has passed.
+    fn free(&self, copies: &mut Vec<NodePointer>, ticket: u64, bug: Bug) {
         self.grace.advance(&self.epoch);
-        let mut copies: Vec<_> = copies.into_values().collect();
         if bug == Bug::NoGrace || self.grace.passed() >= ticket {
-            assert!(self.slab.free_copies(&mut copies, usize::MAX));
+            assert!(self.slab.free_copies(copies, usize::MAX));
         }
     }
 }
 
-fn a_reader_beside_an_eviction(bug: Bug, is_walk: bool) -> impl Fn() + Sync + Send + 'static {
+/// What is in memory before the reader and the eviction begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Nothing: the reader brings it in.
+    Cold,
+    /// All of it, and every word leads to it.
+    Warm,
+    /// All of it, but one word still leads to the disk, as one of another version's does.
+    Shared,
+}
+
+fn a_reader_beside_an_eviction(bug: Bug, is_walk: bool, start: Start) -> impl Fn() + Sync + Send + 'static {
     move || {
-        let table = Table::new();
+        let mut table = Table::new();
+        if start != Start::Cold {
+            table.read();
+        }
+        if start == Start::Shared {
+            let table = Arc::get_mut(&mut table).expect("nobody has it yet");
+            table.root.word.set(Link::Disk(TOP));
+        }
         let reader = {
             let table = table.clone();
             loom::thread::spawn(move || if is_walk { table.walk() } else { table.read() })
         };
-        table.evict(bug);
+        let (mut copies, ticket) = table.evict();
+        table.free(&mut copies, ticket, bug);
         reader.join().unwrap();
+        // Nobody reads any more, so no word that stayed may lead to what is freed now.
+        table.free(&mut copies, ticket, bug);
         table.read();
     }
 }
 
 #[test]
 fn a_node_that_is_evicted_outlives_every_reader_of_it() {
-    explore("lookup beside eviction", 2, a_reader_beside_an_eviction(Bug::None, false));
-    explore("walk beside eviction", 2, a_reader_beside_an_eviction(Bug::NoGrace, true));
+    for (name, start) in [
+        ("lookup beside eviction", Start::Warm),
+        ("lookup that reads nodes in beside eviction", Start::Cold),
+        ("lookup of shared nodes beside eviction", Start::Shared),
+    ] {
+        explore(name, 2, a_reader_beside_an_eviction(Bug::None, false, start));
+    }
+    explore("walk beside eviction", 2, a_reader_beside_an_eviction(Bug::NoGrace, true, Start::Warm));
     explore_planted(
         "lookup beside eviction, no grace",
         2,
         None,
-        a_reader_beside_an_eviction(Bug::NoGrace, false),
+        a_reader_beside_an_eviction(Bug::NoGrace, false, Start::Warm),
     );
+    for (name, start) in [
+        ("lookup that reads nodes in, word set late", Start::Cold),
+        ("lookup of shared nodes, word set late", Start::Shared),
+    ] {
+        let model = a_reader_beside_an_eviction(Bug::None, false, start);
+        explore_planted(name, 2, Some(Planted::LateRebase), model);
+    }
 }
 
 #[test]

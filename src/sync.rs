@@ -44,6 +44,8 @@ pub(crate) enum Planted {
     NoGrace = 10,
     /// What was judged dead is freed with the first grace period that passes, not with its own.
     LimboOrder = 11,
+    /// A word is led to a copy after the look at which copies there are, and not in the same breath.
+    LateRebase = 12,
 }
 
 /// The bug that is planted now, as a number; each test that plants one does so in a process of its own.

@@ -33,9 +33,9 @@ impl Slab {
         let _alone = self.walks.try_write()?;
         // First this, so that no reader puts one of them back.
         let copies = {
-            let mut copies = self.copies.lock();
+            let mut written = self.written.lock();
             self.copied_bytes.store(0, Ordering::Relaxed);
-            std::mem::take(&mut *copies)
+            std::mem::take(&mut written.copies)
         };
         let mut seen = HashSet::new();
         for root in roots {

@@ -14,11 +14,14 @@
 //! - *Freeing.* [`Slab::free`] takes a node that the reclaimer judged dead (no live version sees it) after one grace period,
 //!   and whose further grace period has passed too (invariant 7); or one that was never published. Each node is
 //!   given to it once (invariant 5), which `resident_bytes` falling to zero at the end shows in tests.
-//! - *Copies.* A node that is on disk is named by its address, and its memory is a copy that can be had again. `copies`
-//!   owns them: whoever takes one out of it, frees it. A node that isn't on disk is named by its pointer.
+//! - *Copies.* A node that is on disk is named by its address, and its memory is a copy that can be had again.
+//!   [`Written::copies`] owns them: whoever takes one out of it, frees it. A node that isn't on disk is named by its pointer.
+//!   One that died before a checkpoint wrote it for the sake of older versions is named by its pointer until it is judged:
+//!   [`Written::listed`] lets those who come by the address find it, so that a node is never in memory twice.
 //! - *Evicting.* [`Slab::evict`] takes all copies at once and lets every word that leads to one from a node which stays
 //!   lead to the disk again. The words that stay are those of nodes that are in no `copies`: they hang together at
-//!   the top of each tree, since a node is written after its children. Copies are freed after a grace period. So a
+//!   the top of each tree, since a node is written after its children. Copies are freed after a grace period. A word is
+//!   only led to a copy under the lock under which the copy was found, so that none is after the copies were taken. So a
 //!   reference to one is held only under a guard (readers), under the commit lock (edits), under the reclaimer's, or by a
 //!   [`Walk`](super::walk::Walk), all of which evictions stay away from.
 #![allow(unsafe_code)]
@@ -36,7 +39,7 @@ use super::walk::Peeked;
 use crate::error::Result;
 use crate::id::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Mutex, Planted, RwLock, has_planted};
 
 /// A node's contents as they stand on disk.
 pub(crate) enum NodeImage {
@@ -50,8 +53,23 @@ pub(crate) trait NodeSource: Send + Sync {
     fn read_node(&self, address: NodeAddress, level: u32) -> Result<NodeImage>;
 }
 
-/// Copies of nodes on disk, by their addresses.
+/// Nodes by their addresses.
 pub(crate) type Copies = HashMap<NodeAddress, NodePointer>;
+
+/// The nodes in memory that are on disk too. Each is in one of the two.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Owned here.
+    pub(super) copies: Copies,
+    /// Owned by the reclaimer's lists, which name them by their pointers.
+    listed: Copies,
+}
+
+impl Written {
+    fn find(&self, address: NodeAddress) -> Option<NodePointer> {
+        self.copies.get(&address).or_else(|| self.listed.get(&address)).copied()
+    }
+}
 
 /// Owner of all nodes of one store.
 pub(crate) struct Slab {
@@ -59,8 +77,8 @@ pub(crate) struct Slab {
     /// Bytes of nodes that should be in memory at most.
     pub(super) limit: u64,
     resident_bytes: AtomicU64,
-    pub(super) copies: Mutex<Copies>,
-    /// Bytes of what `copies` holds; changed under its lock.
+    pub(super) written: Mutex<Written>,
+    /// Bytes of the copies; changed under their lock.
     pub(super) copied_bytes: AtomicU64,
     /// Held shared by walks, alone by evictions.
     pub(super) walks: RwLock<()>,
@@ -104,7 +122,7 @@ impl Slab {
             source,
             limit,
             resident_bytes: AtomicU64::new(0),
-            copies: Mutex::new(HashMap::new()),
+            written: Mutex::default(),
             copied_bytes: AtomicU64::new(0),
             walks: RwLock::new(()),
             refused_bytes: AtomicU64::new(0),
@@ -182,7 +200,8 @@ impl Slab {
             Link::None => return Ok(Entered::Nothing),
             Link::Disk(address) => address,
         };
-        let found = self.copies.lock().get(&address).copied();
+        let lead = |pointer| word.rebase(address, pointer);
+        let found = self.find_and(address, lead);
         let pointer = match found {
             Some(pointer) => pointer,
             None => {
@@ -194,11 +213,23 @@ impl Slab {
                     self.refused_bytes.fetch_add(size, Ordering::Relaxed);
                     return Ok(Entered::Passing(Box::new(image)));
                 }
-                self.keep_copy(address, &image)
+                self.keep_copy(address, &image, lead)
             }
         };
-        word.rebase(address, pointer);
+        if has_planted(Planted::LateRebase) {
+            word.rebase(address, pointer);
+        }
         Ok(Entered::Kept(lend(pointer)))
+    }
+
+    /// The node at `address`, if it is in memory, after `lead` was told of it: no eviction comes between.
+    fn find_and(&self, address: NodeAddress, lead: impl Fn(NodePointer)) -> Option<NodePointer> {
+        let written = self.written.lock();
+        let found = written.find(address)?;
+        if !has_planted(Planted::LateRebase) {
+            lead(found);
+        }
+        Some(found)
     }
 
     /// Reads a node below one that there was no room for.
@@ -212,10 +243,10 @@ impl Slab {
         self.source.read_node(address, level)
     }
 
-    /// Keeps a node that was read, unless another thread was quicker.
-    fn keep_copy(&self, address: NodeAddress, image: &NodeImage) -> NodePointer {
-        let mut copies = self.copies.lock();
-        *copies.entry(address).or_insert_with(|| {
+    /// Keeps a node that was read, unless another thread was quicker, and tells `lead` of it.
+    fn keep_copy(&self, address: NodeAddress, image: &NodeImage, lead: impl Fn(NodePointer)) -> NodePointer {
+        let mut written = self.written.lock();
+        let pointer = written.find(address).unwrap_or_else(|| {
             let pointer = match image {
                 NodeImage::Inner { birth, children } => self.keep_inner(Inner {
                     head: Head::new(*birth, Some(address)),
@@ -226,8 +257,13 @@ impl Slab {
                 }
             };
             self.copied_bytes.fetch_add(memory_size(pointer.is_leaf()), Ordering::Relaxed);
+            written.copies.insert(address, pointer);
             pointer
-        })
+        });
+        if !has_planted(Planted::LateRebase) {
+            lead(pointer);
+        }
+        pointer
     }
 
     /// The contents of the node that `link` leads to. Under the commit lock, or in a walk.
@@ -236,7 +272,7 @@ impl Slab {
             Link::None => return Ok(None),
             Link::Memory(pointer) => pointer,
             Link::Disk(address) => {
-                let found = self.copies.lock().get(&address).copied();
+                let found = self.written.lock().find(address);
                 match found {
                     Some(pointer) => pointer,
                     None => return self.read(address, level).map(|image| Some(Peeked::from(image))),
@@ -355,35 +391,40 @@ impl Slab {
     /// Takes note that a checkpoint has written a node. Under the commit lock.
     pub(crate) fn written(&self, pointer: NodePointer, address: NodeAddress) {
         // The lock orders this with `unlisted`.
-        let mut copies = self.copies.lock();
+        let mut written = self.written.lock();
         let head = self.head_of(pointer);
         head.set_disk(address);
-        if !head.is_listed() {
-            self.adopt(&mut copies, address, pointer);
+        if head.is_listed() {
+            written.listed.insert(address, pointer);
+        } else {
+            self.adopt(&mut written, address, pointer);
         }
     }
 
     /// Takes note that a node which had died stays, because an older version sees it.
     pub(crate) fn unlisted(&self, pointer: NodePointer) {
-        let mut copies = self.copies.lock();
+        let mut written = self.written.lock();
         let head = self.head_of(pointer);
         head.unlist();
         if let Some(address) = head.disk() {
-            self.adopt(&mut copies, address, pointer);
+            written.listed.remove(&address);
+            self.adopt(&mut written, address, pointer);
         }
     }
 
-    fn adopt(&self, copies: &mut Copies, address: NodeAddress, pointer: NodePointer) {
+    fn adopt(&self, written: &mut Written, address: NodeAddress, pointer: NodePointer) {
         self.copied_bytes.fetch_add(memory_size(pointer.is_leaf()), Ordering::Relaxed);
-        let before = copies.insert(address, pointer);
-        debug_assert!(before.is_none(), "a node that was never read has one copy: itself");
+        let before = written.copies.insert(address, pointer);
+        debug_assert!(before.is_none(), "a node is in memory once");
     }
 
-    /// Frees the copy of a node whose place on disk is free, and that nobody reaches any more.
+    /// Forgets a node whose place on disk is free and that nobody reaches any more. A copy of it is freed.
     pub(crate) fn forget(&self, address: NodeAddress) {
         let found = {
-            let mut copies = self.copies.lock();
-            let found = copies.remove(&address);
+            let mut written = self.written.lock();
+            // That one is freed by whoever has it in a list.
+            written.listed.remove(&address);
+            let found = written.copies.remove(&address);
             let bytes = found.map_or(0, |pointer| memory_size(pointer.is_leaf()));
             self.copied_bytes.fetch_sub(bytes, Ordering::Relaxed);
             found
@@ -453,7 +494,7 @@ impl Slab {
 
     /// Lists every copy.
     pub(crate) fn list_copies(&self, seen: &mut std::collections::HashSet<NodePointer>) {
-        seen.extend(self.copies.lock().values());
+        seen.extend(self.written.lock().copies.values());
     }
 
     /// Lists every node in memory that `word` reaches and that `seen` has not met yet.

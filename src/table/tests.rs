@@ -274,3 +274,47 @@ fn what_only_one_version_sees_is_what_brute_force_finds() {
         free(&slab, &made);
     }
 }
+
+#[test]
+fn a_node_that_was_written_after_its_death_is_in_memory_once() {
+    for is_kept in [true, false] {
+        // Nothing can be read, so what is found was in memory.
+        let slab = Slab::new(Box::new(NoDisk), u64::MAX);
+        let mut edit = Edit::new(&slab, &Root::empty(0), Version(1), Version(0));
+        edit.put(PageId(0), Location(1), 1).expect("all nodes are in memory");
+        let (first, _) = edit.finish(0);
+        let mut edit = Edit::new(&slab, &first, Version(2), Version(0));
+        edit.put(PageId(0), Location(2), 2).expect("all nodes are in memory");
+        let (second, dead) = edit.finish(0);
+        let (nodes, _) = split(&dead);
+        let &[leaf] = &nodes[..] else { panic!("one leaf was replaced") };
+        slab.head_of(leaf).set_died(second.version);
+        // A checkpoint writes it for the sake of a version that is kept, and whose upper nodes were read from the disk since.
+        let address = NodeAddress(1);
+        slab.written(leaf, address);
+        let again = Root { word: Word::new(Link::Disk(address)), ..Root::empty(0) };
+        let again = Root { height: 1, page_count: 1, ..again };
+        let before = slab.resident_bytes();
+        let found = lookup(&slab, &again, PageId(0), &Epoch::new().pin()).expect("the leaf is in memory");
+        assert_eq!((found.location(), slab.resident_bytes()), (Some(Location(1)), before));
+        assert_eq!(again.word.link(), Link::Memory(leaf));
+        // An eviction leaves it to those who have it in their list.
+        assert!(slab.evict([&again, &second].into_iter()).expect("nobody walks").is_empty());
+        assert_eq!(again.word.link(), Link::Memory(leaf));
+        if is_kept {
+            slab.unlisted(leaf);
+            let mut copies: Vec<NodePointer> =
+                slab.evict([&again, &second].into_iter()).expect("nobody walks").into_values().collect();
+            assert_eq!((&copies[..], again.word.link()), (&[leaf][..], Link::Disk(address)));
+            assert!(slab.free_copies(&mut copies, 1));
+        } else {
+            // Its place on the disk is free, and may be another's.
+            slab.forget(address);
+            slab.free_unpublished(leaf);
+            let other = Root { word: Word::new(Link::Disk(address)), ..Root::empty(0) };
+            let other = Root { height: 1, page_count: 1, ..other };
+            lookup(&slab, &other, PageId(0), &Epoch::new().pin()).expect_err("it is to be read");
+        }
+        free(&slab, &[Made { root: second, entries: BTreeMap::new(), dead }]);
+    }
+}

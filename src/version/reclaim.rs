@@ -298,6 +298,7 @@ impl Reclaimer {
                     Dead::Node { pointer, .. } => {
                         if let Some(address) = self.slab.head_of(pointer).disk() {
                             let (segment, bytes) = self.segments.node_place(address, pointer.is_leaf());
+                            self.slab.forget(address);
                             self.segments.account_freed(segment, bytes);
                         }
                         super::held::free_node(&self.slab, pointer);
