@@ -18,7 +18,7 @@ use crate::table::places::{Place, for_each_place};
 pub struct Audit {
     /// Versions that are pinned, the current one included.
     pub versions: u64,
-    /// Bytes of pages and table nodes that any of them reaches.
+    /// Bytes of pages and table nodes that any of them reaches; in a fork, of those that aren't its parent's.
     pub reachable_bytes: u64,
     /// Bytes of pages and table nodes that nobody reaches and that wait to be freed.
     pub pending_bytes: u64,
@@ -116,6 +116,9 @@ impl Core {
             }
             _ => return,
         };
+        if self.segments.is_base(number) {
+            return;
+        }
         places.bytes += len;
         places.by_segment.entry(number).or_default().push((start, len));
     }

@@ -50,8 +50,8 @@ impl Core {
     /// Writes a checkpoint of the current version, unless nothing was committed since the last one.
     pub(crate) fn write_checkpoint(&self) -> Result<()> {
         let mut state = self.checkpoint.lock();
-        let last = state.roots.last().expect("a store has a durable root").record.version;
-        self.write_checkpoint_unless(&mut state, Some(last))
+        let last = state.roots.last().map(|last| last.record.version);
+        self.write_checkpoint_unless(&mut state, last)
     }
 
     /// Sees to it that the catalog names the current version and no other, so that nothing is kept for an older one.
@@ -246,7 +246,7 @@ impl Core {
         })
     }
 
-    /// Bytes on disk, by segment, that `root` reaches, that `next` doesn't, and that were born after `previous`.
+    /// Bytes on disk, by segment of this store's own, that `root` reaches, that `next` doesn't, and that were born after `previous`.
     pub(crate) fn bytes_only_in(
         &self,
         root: &Root,
@@ -265,7 +265,9 @@ impl Core {
                     None => return,
                 },
             };
-            add(&mut bytes, number, size);
+            if !self.segments.is_base(number) {
+                add(&mut bytes, number, size);
+            }
         })?;
         Ok(bytes)
     }

@@ -24,6 +24,7 @@ use crate::names::kept::KeptCounts;
 use crate::names::table::Names;
 use crate::options::Options;
 use crate::pins::{Labels, PinKind};
+use crate::snapshot::Forked;
 use crate::space::{LEFT_BY_COMMITS, Leftover, Space};
 use crate::stats::{Counters, LogGauges};
 use crate::sync::Mutex;
@@ -49,7 +50,7 @@ pub(crate) struct DurableRoot {
 #[derive(Debug)]
 pub(crate) struct CheckpointState {
     pub(crate) slots: CatalogSlots,
-    /// The roots of the newest catalog, oldest first; one or two.
+    /// The roots of the newest catalog, oldest first; one or two, or none in a fork that has written none yet.
     pub(crate) roots: Vec<DurableRoot>,
     pub(crate) created_at_ms: u64,
     pub(crate) kept: KeptCounts,
@@ -64,8 +65,10 @@ pub(crate) struct Core {
     pub(crate) registry: Registry<Root>,
     pub(crate) slab: Arc<Slab>,
     pub(crate) segments: Arc<Segments>,
-    /// Who a clone is: its segments say whom it was made from.
+    /// Who a clone or a fork is: its segments say whom it was made from.
     pub(crate) identity: Option<StoreId>,
+    /// What a fork lives on.
+    pub(crate) parent: Option<Forked>,
     pub(crate) queue: GroupCommit<Request, Result<Version>>,
     /// Held while segments are packed and files removed.
     pub(crate) space: Mutex<Space>,
@@ -115,16 +118,20 @@ const CHECKPOINT_OVERDUE: u64 = 8;
 pub(crate) struct Parts {
     pub(crate) options: Options,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) slab: Arc<Slab>,
     pub(crate) log: LogState,
     pub(crate) slots: CatalogSlots,
+    /// In a fork it has no root.
     pub(crate) catalog: Catalog,
+    /// The version to begin with: the catalog's last root, if it has any.
+    pub(crate) tip: Root,
     pub(crate) leftovers: Vec<Leftover>,
+    pub(crate) parent: Option<Forked>,
 }
 
 impl Core {
-    /// A store that stands at the catalog's last root.
     pub(crate) fn new(parts: Parts) -> Core {
-        let Parts { options, segments, mut log, slots, catalog, leftovers } = parts;
+        let Parts { options, segments, slab, mut log, slots, catalog, tip, leftovers, parent } = parts;
         let handover = Arc::new(Handover::default());
         if options.has_thread() {
             log.appender.hand_over_to(handover.clone());
@@ -132,16 +139,16 @@ impl Core {
         let reserve = LEFT_BY_COMMITS * segments.geometry().segment_bytes();
         log.appender.spare_reserve(reserve.min(options.disk_reserve_min()));
         let gauges = log.appender.gauges().clone();
-        let slab = Arc::new(Slab::new(Box::new(segments.clone()), options.table_memory_max()));
         let registry = Registry::new();
         let epoch = Epoch::new();
-        let newest = catalog.roots.last().expect("a checked catalog has a root");
-        let published = Published::new(Box::new(Root::from_record(newest)));
+        let newest = tip.version;
+        let allocator = Allocator::new(tip.page_count, tip.live_pages);
+        let published = Published::new(Box::new(tip));
         let current = HeldRoot::new(published.load(&epoch.pin()).into());
         let mut roots = Vec::new();
         let mut live = Vec::new();
         for record in &catalog.roots {
-            let root = match record.version == newest.version {
+            let root = match record.version == newest {
                 true => current,
                 false => {
                     HeldRoot::new(std::ptr::NonNull::from(Box::leak(Box::new(Root::from_record(record)))))
@@ -149,7 +156,7 @@ impl Core {
             };
             // Slots are filled at an older version only here, where nobody scans yet (invariant 6).
             let pin = registry.take(root.pointer(), PinKind::Checkpoint.note());
-            if record.version != newest.version {
+            if record.version != newest {
                 live.push(root);
             }
             roots.push(DurableRoot { record: record.clone(), pin, root });
@@ -178,8 +185,7 @@ impl Core {
         }
         let log_start = roots.first().map_or(0, |root| root.record.log_sequence);
         let reclaimer = Reclaimer::new(slab.clone(), segments.clone(), current, live);
-        let allocator = Allocator::new(newest.page_count, newest.live_pages);
-        let durable = AtomicU64::new(newest.version.0);
+        let durable = AtomicU64::new(newest.0);
         Core {
             options,
             epoch,
@@ -189,6 +195,7 @@ impl Core {
             slab,
             segments,
             identity: catalog.identity,
+            parent,
             queue: GroupCommit::new(|| Err(Error::Cancelled)),
             space: Mutex::new(Space::new(leftovers, slots.sequence())),
             checkpoint: Mutex::new(CheckpointState {

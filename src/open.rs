@@ -29,6 +29,8 @@ use crate::stats::Recovery;
 use crate::storage::Storage;
 use crate::stream::WAITING;
 use crate::sync::atomic::Ordering;
+use crate::table::root::Root;
+use crate::table::slab::Slab;
 
 /// Stands in the directory while a store is being created: what is found beside it is unfinished.
 pub(crate) const CREATING: &str = "creating";
@@ -261,6 +263,7 @@ fn recover(
         geometry,
         options.verifies_always(),
         options.cache_max().map(|bytes| PageCache::new(bytes, geometry.page_size())),
+        None,
     ));
     let mut files = BTreeMap::new();
     let limit = geometry.segment_limit();
@@ -292,7 +295,10 @@ fn recover(
     let leftovers = leftovers(names, &catalog, &appender);
     appender.vacate_gaps(|number| leftovers.iter().all(|leftover| leftover.number != number));
     let log = LogState { appender, truncations: std::collections::VecDeque::new(), unreclaimed: 0 };
-    let core = Core::new(Parts { options, segments, log, slots, catalog, leftovers });
+    let slab = Arc::new(Slab::new(Box::new(segments.clone()), options.table_memory_max()));
+    let tip = Root::from_record(catalog.roots.last().expect("a checked catalog has a root"));
+    let parts = Parts { options, segments, slab, log, slots, catalog, tip, leftovers, parent: None };
+    let core = Core::new(parts);
     let recovery = apply_tail(&core, &tail, newest)?;
     Ok((core, recovery))
 }

@@ -331,7 +331,7 @@ impl Drop for Lender {
 /// The snapshot that a fork lives on.
 #[derive(Debug)]
 pub(crate) struct Forked {
-    snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     number: u64,
 }
 

@@ -84,8 +84,13 @@ impl Store {
     }
 
     fn open_checked(storage: Arc<dyn Storage>, options: Options) -> Result<Store> {
-        let has_thread = options.has_thread();
         let (core, recovery) = open::open(storage, options)?;
+        Self::around(core, recovery)
+    }
+
+    /// A store that is open, with its thread, if it is to have one.
+    pub(crate) fn around(core: Core, recovery: Recovery) -> Result<Store> {
+        let has_thread = core.options.has_thread();
         let core = Arc::new(core);
         let maintainer = match has_thread {
             true => Some(

@@ -13,9 +13,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{Random, contents, env, seed, small};
+use common::{PAGE, Random, contents, env, seed, small};
 use vellum::storage::{FileStorage, Storage, StorageFile};
-use vellum::{Budget, Error, PageId, Snapshot, Store};
+use vellum::{Budget, Durability, Error, PageId, Snapshot, Store};
 
 type Model = BTreeMap<u64, u64>;
 
@@ -279,6 +279,99 @@ fn generations_of_forks_and_clones_outlive_their_parents() {
         let (kept, model) = &generations[random.index(generations.len())];
         check_whole(&Store::open(dir(*kept), small()).unwrap(), model);
     }
+}
+
+/// A page that is `tag` over and over.
+fn tagged(tag: u64) -> Vec<u8> {
+    tag.to_le_bytes().repeat(PAGE / 8)
+}
+
+/// Forks are taken, written to, forked again and cloned beside a writer whose log goes from segment to segment, whose nodes are written,
+/// evicted and read again, and whose segments are packed and used again.
+#[test]
+fn forks_beside_a_writer_stand_at_their_snapshots() {
+    let home = tempfile::tempdir().unwrap();
+    let options = small().table_memory(1 << 20).checkpoint_bytes(256 << 10).durability(Durability::Buffered);
+    let store = Store::open(home.path().join("store"), options.background(true)).unwrap();
+    // The table of all takes more than its memory; the first are written again and again.
+    let (all, pages) = (70_000, 2000);
+    for first in (0..all).step_by(1000) {
+        let mut txn = store.begin().unwrap();
+        txn.truncate(first + 1000).unwrap();
+        (first..first + 1000).for_each(|id| txn.write(PageId(id), &tagged(0)).unwrap());
+        txn.commit().unwrap();
+    }
+    // These are alike in a version, but for those that a round has not come to.
+    let look = |store: &Store, tag: Option<u64>| {
+        let (snapshot, mut tags) = (store.snapshot(), Vec::new());
+        let view = snapshot.view();
+        for id in (0..pages).step_by(7).chain(0..20) {
+            let page = view.page(PageId(id)).unwrap().unwrap();
+            let found = u64::from_le_bytes(page[..8].try_into().unwrap());
+            assert!(page == &tagged(found)[..], "page {id}");
+            tags.push(found);
+        }
+        for id in (pages..all).step_by(61) {
+            assert!(view.page(PageId(id)).unwrap().unwrap() == &tagged(0)[..], "page {id}");
+        }
+        let (least, most) = (tags.iter().min().unwrap(), tags.iter().max().unwrap());
+        assert!(most - least <= 1, "{least} to {most} in one version");
+        assert!(tag.is_none_or(|tag| tags[0] == tag));
+    };
+    let rounds = env("VELLUM_FORKS", 30);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (home, store, stop, look) = (&home, &store, &stop, &look);
+        scope.spawn(move || {
+            for tag in 1.. {
+                for first in (0..pages).step_by(50) {
+                    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        return;
+                    }
+                    let mut txn = store.begin().unwrap();
+                    (first..first + 50).for_each(|id| txn.write(PageId(id), &tagged(tag)).unwrap());
+                    txn.commit().unwrap();
+                }
+            }
+        });
+        let forkers: Vec<_> = (0..2)
+            .map(|thread| {
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        let snapshot = store.snapshot();
+                        let fork = snapshot.fork().unwrap();
+                        look(&fork, None);
+                        assert_eq!(fork.snapshot().fingerprint(), snapshot.fingerprint());
+                        drop(snapshot);
+                        let mut txn = fork.begin().unwrap();
+                        (0..pages).for_each(|id| txn.write(PageId(id), &tagged(1 << 40)).unwrap());
+                        txn.commit().unwrap();
+                        let grandchild = fork.snapshot().fork().unwrap();
+                        look(&grandchild, Some(1 << 40));
+                        if round % 8 == 0 {
+                            fork.verify(&mut ()).unwrap();
+                            fork.maintain(Budget::unlimited()).unwrap();
+                            fork.audit().unwrap();
+                            let dir = home.path().join(format!("clone-{thread}-{round}"));
+                            store.snapshot().fork().unwrap().snapshot().clone_to(&dir).unwrap();
+                            let clone = Store::open(&dir, small()).unwrap();
+                            look(&clone, None);
+                            clone.audit().unwrap();
+                            drop(clone);
+                            std::fs::remove_dir_all(&dir).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let ended: Vec<_> = forkers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.unwrap());
+    });
+    look(&store, None);
+    assert!(store.stats().table_evictions > 0);
+    store.maintain(Budget::unlimited()).unwrap();
+    store.audit().unwrap();
 }
 
 /// A directory whose file system can share blocks, but has no hard links.

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use common::{PAGE, contents, small};
+use common::{contents, small};
 use vellum::{
     Error, Group, GroupSnapshot, HookNeed, HookResult, Naming, PageId, Progress, Quiesce, QuiesceHook,
     Snapshot, Store, Window, verify_group_export,

@@ -1,16 +1,20 @@
 //! The files that hold a snapshot, and how much of each it reaches.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::Core;
 use crate::error::Result;
 use crate::format::control::{PackedRecord, RootRecord, SegmentRecord};
 use crate::id::Version;
+use crate::log::segment::Segments;
+use crate::names::kept::SegmentBytes;
 use crate::snapshot::Snapshot;
-use crate::space::Held;
+use crate::space::{Held, Space};
 use crate::storage::StorageFile;
+use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
+use crate::table::places::{Place, for_each_place};
+use crate::table::root::Root;
 
 /// One segment file that a snapshot reaches something in.
 pub(super) struct Piece {
@@ -18,55 +22,78 @@ pub(super) struct Piece {
     pub(super) packed: Option<PackedRecord>,
     pub(super) name: String,
     pub(super) file: Arc<dyn StorageFile>,
-    /// Keeps the file's bytes from being overwritten when the parent doesn't need them any more.
-    pub(super) reader: Arc<()>,
+    /// Whose file it is: of the store, or of one that it was forked from.
+    pub(super) owner: Arc<Segments>,
+    /// Keeps the file's bytes from being overwritten when the owner doesn't need them any more.
+    _reader: Arc<()>,
 }
 
 impl Core {
-    /// Calls `take` with the files that hold the snapshot, while none of them is packed or removed, and gives them for later
-    /// use, with what a catalog says of the snapshot. `is_linked`: none of them is written to any more, and all is durable.
+    /// Calls `take` with the files that hold the snapshot, while none of them is packed, removed or written to, and gives them for later
+    /// use, with what a catalog says of the snapshot. All is durable.
     pub(super) fn with_pieces(
         &self,
         snapshot: &Snapshot,
-        is_linked: bool,
         take: &mut dyn FnMut(&[Piece]) -> Result<()>,
     ) -> Result<(RootRecord, Vec<Piece>)> {
         // Nothing is packed or removed meanwhile.
-        let _space = self.space.lock();
-        let (root, bytes) = self.bytes_of(snapshot)?;
-        if is_linked {
+        let _spaces = self.lock_spaces();
+        let bytes = self.bytes_of(snapshot.root())?;
+        let mut pieces = Vec::with_capacity(bytes.len());
+        self.add_pieces(&bytes, &mut pieces)?;
+        take(&pieces)?;
+        Ok((self.record(snapshot.root(), 0), pieces))
+    }
+
+    /// A fork's lock comes before its parent's.
+    fn lock_spaces(&self) -> Vec<MutexGuard<'_, Space>> {
+        let mut locked = vec![self.space.lock()];
+        let mut core = self;
+        while let Some(parent) = &core.parent {
+            core = parent.snapshot.core();
+            locked.push(core.space.lock());
+        }
+        locked
+    }
+
+    /// The files of those segments of which `bytes` are reached, the parent's among them.
+    fn add_pieces(&self, bytes: &SegmentBytes, pieces: &mut Vec<Piece>) -> Result<()> {
+        let mut parents = bytes.clone();
+        let bytes = &parents.split_off(&self.segments.own_from());
+        if let Some(parent) = self.parent.as_ref().filter(|_| !parents.is_empty()) {
+            parent.snapshot.core().add_pieces(&parents, pieces)?;
+        }
+        {
             let mut log = self.log.lock();
-            let active = log.appender.position().segment;
-            if bytes.contains_key(&active) {
+            if bytes.contains_key(&log.appender.position().segment) {
                 let durable = Version(self.durable.load(Ordering::Acquire));
                 log.appender.seal(durable).map_err(|failure| self.fail(failure))?;
             }
-            drop(log);
-            self.sync()?;
         }
+        self.sync()?;
         let files: Vec<(u32, u32, u64)> = self.log.lock().appender.files().collect();
         let whole = self.segments.geometry().segment_bytes();
-        let mut pieces = Vec::with_capacity(bytes.len());
         for (number, generation, sequence) in files {
             let (Some(bytes), Some(segment)) = (bytes.get(&number), self.segments.get(number)) else {
                 continue;
             };
             let live_bytes = (*bytes).min(whole);
             let packed = self.segments.packed_record(number);
-            let (name, file, reader) = self.segments.hold_file(segment)?;
+            let (name, file, _reader) = self.segments.hold_file(segment)?;
             let segment = SegmentRecord { number, generation, sequence, live_bytes, tip_bytes: live_bytes };
-            pieces.push(Piece { segment, packed, name, file, reader });
+            pieces.push(Piece { segment, packed, name, file, owner: self.segments.clone(), _reader });
         }
-        take(&pieces)?;
-        Ok((root, pieces))
+        Ok(())
     }
 
-    /// Writes the snapshot's table out, and counts what the snapshot reaches in each segment.
-    fn bytes_of(&self, snapshot: &Snapshot) -> Result<(RootRecord, BTreeMap<u32, u64>)> {
+    /// Writes a version's table out, and counts what the version reaches in each segment.
+    fn bytes_of(&self, root: &Root) -> Result<SegmentBytes> {
         // No node is written by anybody else meanwhile, so the counts stay right.
         let _state = self.checkpoint.lock();
-        let root = snapshot.root();
         self.write_nodes(root)?;
+        if self.parent.is_some() {
+            return self.walk_bytes_of(root);
+        }
         let mut held = Held::new(self);
         let (newest, mut bytes) = {
             let mut log = self.log.lock();
@@ -75,22 +102,47 @@ impl Core {
             let live = |number: u32| {
                 self.segments.get(number).map_or(0, |segment| segment.tip_live.load(Ordering::Relaxed))
             };
-            let bytes: BTreeMap<u32, u64> =
+            let bytes: SegmentBytes =
                 log.appender.files().map(|(number, ..)| (number, live(number))).collect();
             (newest, bytes)
         };
         let newest = newest.root();
         if newest.version != root.version {
-            for (number, more) in self.bytes_only_in(root, None, newest)? {
-                let count = bytes.entry(number).or_default();
-                *count = count.saturating_add(more);
-            }
-            for (number, less) in self.bytes_only_in(newest, None, root)? {
-                let count = bytes.entry(number).or_default();
-                *count = count.saturating_sub(less);
-            }
+            add(&mut bytes, self.bytes_only_in(root, None, newest)?);
+            subtract(&mut bytes, self.bytes_only_in(newest, None, root)?);
         }
         bytes.retain(|_, bytes| *bytes > 0);
-        Ok((self.record(root, 0), bytes))
+        Ok(bytes)
+    }
+}
+
+impl Core {
+    /// The same, by a walk of the version's table: a fork doesn't count what it reaches in its parent's segments.
+    fn walk_bytes_of(&self, root: &Root) -> Result<SegmentBytes> {
+        let geometry = self.segments.geometry();
+        let mut bytes = SegmentBytes::new();
+        for_each_place(&self.slab, root, &mut |place| {
+            let (number, len) = match place {
+                Place::Page(location) => (geometry.split(location).0, geometry.page_bytes()),
+                Place::Node { address, is_leaf } => self.segments.node_place(address, is_leaf),
+            };
+            *bytes.entry(number).or_default() += len;
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+}
+
+fn add(bytes: &mut SegmentBytes, more: SegmentBytes) {
+    for (number, more) in more {
+        let count = bytes.entry(number).or_default();
+        *count = count.saturating_add(more);
+    }
+}
+
+fn subtract(bytes: &mut SegmentBytes, less: SegmentBytes) {
+    for (number, less) in less {
+        let count = bytes.entry(number).or_default();
+        *count = count.saturating_sub(less);
     }
 }

@@ -1,26 +1,47 @@
-//! A fork: a store in memory on top of a snapshot's files, which it only reads.
+//! A fork: a store in memory on top of a snapshot, whose segments it only reads.
+//!
+//! Nothing is done for each segment or page, so that a fork costs the same at any size. Its tree begins as a link to the snapshot's
+//! root on disk, or as copies of the few nodes that aren't there yet; its log begins with its first commit.
 
-use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::child;
-use super::files::Piece;
-use crate::error::Result;
-use crate::open::found;
+use crate::commit::lead::LogState;
+use crate::core::{Core, Parts};
+use crate::error::{Error, Result};
+use crate::format::control::{Catalog, LogPosition};
+use crate::format::history::HistorySection;
+use crate::format::names::NamedSection;
+use crate::id::StoreId;
+use crate::log::append::{Appender, Position};
+use crate::log::base::Base;
+use crate::log::cached::PageCache;
+use crate::log::catalog::CatalogSlots;
+use crate::log::segment::Segments;
+use crate::open::random128;
+use crate::options::Options;
 use crate::pins::PinKind;
-use crate::snapshot::{Forked, Snapshot};
-use crate::storage::{Mapping, MemoryStorage, Storage, StorageFile};
+use crate::snapshot::Snapshot;
+use crate::stats::Recovery;
+use crate::storage::MemoryStorage;
 use crate::store::Store;
-use crate::sync::Mutex;
+use crate::table::graft::Graft;
+use crate::table::node::Word;
+use crate::table::root::Root;
+use crate::table::slab::Slab;
+
+/// Nodes that a fork copies at most. More are written to the parent's disk, which later forks profit from.
+const GRAFTED_MAX: usize = 64;
 
 impl Snapshot {
     /// A writable child of the snapshot, in this process: what it writes lives in memory and is gone with it, what it doesn't
-    /// write is read from the parent's files. A store like any other, which can be forked, exported and cloned in turn.
+    /// write is read from the parent's segments. A store like any other, which can be forked, exported and cloned in turn.
     ///
-    /// Costs in proportion to the number of segment files, and a checkpoint's writing (without a sync) of what isn't in them yet;
-    /// later forks of the same snapshot don't pay for that. It begins without names and without a history window. The child keeps the snapshot, and with it the parent's store open. Its
+    /// Costs some microseconds, whatever the store's size. Only if many table nodes aren't on the disk yet (much was committed since
+    /// the last checkpoint) they are written first, without a sync; later forks of the same snapshot don't pay for that. It begins
+    /// without names and without a history window; its [`stats`](Store::stats) and its [`audit`](Store::audit) count what it has
+    /// beside its parent. The child keeps the snapshot, and with it the parent's store open. Its
     /// options are the parent's, without a thread of its own.
     ///
     /// ```
@@ -43,136 +64,89 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::SnapshotRevoked`](crate::Error::SnapshotRevoked), [`Error::Full`](crate::Error::Full) if the parent's disk has no
-    /// room for its table, and what writing that gives.
+    /// room for its table or no segment numbers are left, and what writing that gives.
     pub fn fork(&self) -> Result<Store> {
         let _in_use = self.in_use_by(PinKind::Clone, "fork")?;
         let core = self.core();
-        let (root, pieces) = core.with_pieces(self, false, &mut |_| Ok(()))?;
-        let (header, catalog) = child(core, root, &pieces);
-        let held = Arc::new(self.clone().forked());
-        let shared = |piece: Piece| {
-            let Piece { name, file, reader, .. } = piece;
-            (name, Arc::new(SharedFile { file, _reader: reader, _held: held.clone() }))
+        let options = core.options.clone().without_history().without_thread();
+        let (geometry, store_id) = (core.segments.geometry(), core.segments.store_id());
+        let path = PathBuf::from(format!("(fork of {})", core.path().display()));
+        let storage = Arc::new(MemoryStorage::at(path.clone()));
+        let slots = CatalogSlots::create(&*storage)?;
+        let (segments, slab, word) = self.begin_tree(&storage, &options)?;
+        let first = segments.own_from();
+        if first.saturating_add(1) >= geometry.segment_limit() {
+            let source = Arc::new(std::io::Error::other("all segment numbers are in use"));
+            return Err(Error::Full { needed: geometry.segment_bytes(), file: path, source });
+        }
+        let root = self.root();
+        let tip = Root { word, meta: root.meta.clone(), ..*root };
+        let identity = StoreId(random128());
+        // The end of a segment that is full: the log goes on in a fresh one.
+        let position = Position {
+            segment: first - 1,
+            generation: 1,
+            sequence: 0,
+            slot: geometry.segment_slots(),
+            digest: identity.0,
+            next: first,
+            next_is_fresh: true,
         };
-        let storage = ForkStorage {
-            shared: Mutex::new(pieces.into_iter().map(shared).collect()),
-            own: MemoryStorage::new(),
-            path: PathBuf::from(format!("(fork of {})", core.path().display())),
+        let session = u64::try_from(identity.0 & u128::from(u64::MAX)).unwrap_or(0);
+        let appender = Appender::new(segments.clone(), session, position, BTreeMap::new());
+        let log = LogState { appender, truncations: VecDeque::new(), unreclaimed: 0 };
+        let catalog = Catalog {
+            store_id,
+            page_size: geometry.page_size(),
+            segment_slots: geometry.segment_slots(),
+            created_at_ms: core.clock_ms(),
+            roots: Vec::new(),
+            log: LogPosition {
+                segment: position.segment,
+                generation: position.generation,
+                sequence: position.sequence,
+                slot: position.slot,
+                digest: position.digest,
+            },
+            segments: Vec::new(),
+            packed: Vec::new(),
+            named: NamedSection::default(),
+            identity: Some(identity),
+            history: HistorySection::default(),
         };
-        storage
-            .own
-            .create(crate::open::CREATING, 0)
-            .map_err(|error| crate::Error::io("create", storage.path(crate::open::CREATING), error))?;
-        found(&storage, &header, &catalog)?;
-        Store::open_on(Arc::new(storage), core.options.clone().without_history().without_thread())
-    }
-}
-
-/// A file of the parent's.
-#[derive(Debug)]
-struct SharedFile {
-    file: Arc<dyn StorageFile>,
-    /// Keep the file's bytes as they are.
-    _reader: Arc<()>,
-    _held: Arc<Forked>,
-}
-
-impl StorageFile for SharedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        let parent = Some(self.clone().forked());
+        let leftovers = Vec::new();
+        let parts = Parts { options, segments, slab, log, slots, catalog, tip, leftovers, parent };
+        Store::around(Core::new(parts), Recovery { checkpoint: self.version(), ..Recovery::default() })
     }
 
-    fn set_len(&self, _len: u64) -> io::Result<()> {
-        Err(read_only())
-    }
-
-    fn reserve(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        Err(read_only())
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
-    }
-
-    fn write_all_at(&self, _bufs: &[IoSlice<'_>], _offset: u64) -> io::Result<()> {
-        Err(read_only())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        // What a fork has doesn't outlive the process.
-        Ok(())
-    }
-
-    fn links(&self) -> io::Result<u64> {
-        Ok(2)
-    }
-
-    fn map(&self, len: usize) -> io::Result<Mapping> {
-        self.file.map(len)
-    }
-}
-
-/// A file that is the parent's is never written to: it has several names.
-fn read_only() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "the file belongs to the store that this one was forked from",
-    )
-}
-
-/// The parent's files, and files in memory.
-#[derive(Debug)]
-struct ForkStorage {
-    shared: Mutex<BTreeMap<String, Arc<SharedFile>>>,
-    own: MemoryStorage,
-    path: PathBuf,
-}
-
-impl Storage for ForkStorage {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        match self.shared.lock().get(name) {
-            Some(file) => Ok(file.clone()),
-            None => self.own.open(name),
-        }
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-        match self.shared.lock().contains_key(name) {
-            true => Err(io::ErrorKind::AlreadyExists.into()),
-            false => self.own.create(name, len),
-        }
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = self.own.list()?;
-        names.extend(self.shared.lock().keys().cloned());
-        Ok(names)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match self.shared.lock().remove(name) {
-            Some(_) => Ok(()),
-            None => self.own.remove(name),
-        }
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut shared = self.shared.lock();
-        match shared.remove(from) {
-            Some(file) => drop(shared.insert(to.to_owned(), file)),
-            None => {
-                self.own.rename(from, to)?;
-                shared.remove(to);
+    /// The child's segments, of which it has none of its own, and what its tree begins with.
+    fn begin_tree(
+        &self,
+        storage: &Arc<MemoryStorage>,
+        options: &Options,
+    ) -> Result<(Arc<Segments>, Arc<Slab>, Word)> {
+        let (core, root) = (self.core(), self.root());
+        let geometry = core.segments.geometry();
+        loop {
+            let segments = Arc::new(Segments::new(
+                storage.clone(),
+                core.segments.store_id(),
+                geometry,
+                options.verifies_always(),
+                options.cache_max().map(|bytes| PageCache::new(bytes, geometry.page_size())),
+                Some(Base::of(core.segments.clone())),
+            ));
+            let slab = Arc::new(Slab::new(Box::new(segments.clone()), options.table_memory_max()));
+            // A checkpoint may be writing nodes to a segment that the parent has only now come to.
+            let is_there = |address| segments.is_base(geometry.split_node(address).0);
+            let graft = Graft { to: &slab, is_there: &is_there, most: GRAFTED_MAX };
+            if let Some(word) = core.slab.graft(root, &graft) {
+                return Ok((segments, slab, word));
             }
+            // Then all its nodes are where the next round finds them.
+            let _state = core.checkpoint.lock();
+            core.write_nodes(root)?;
         }
-        Ok(())
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.own.sync_dir()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 }

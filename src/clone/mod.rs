@@ -4,12 +4,13 @@
 //! 1. The snapshot's table is written out, as by a checkpoint, so that everything that it reaches lies in segment files.
 //! 2. What it reaches in each segment is counted from what the current version reaches, by what differs: not by a walk of the
 //!    store.
-//! 3. A clone links these files; a fork opens them. Either begins a log of its own behind them, under a catalog that names
-//!    the snapshot as its only root and counts only what that reaches.
+//! 3. A clone links these files, and begins a log of its own behind them, under a catalog that names the snapshot as its
+//!    only root and counts only what that reaches.
 //! 4. A file that has several names is never written to: the segment that the log is in is left before it is linked, and a
 //!    dead one is removed, where one of our own would be used again ([`StorageFile::links`](crate::storage::StorageFile::links)). So
 //!    parent and clone don't know of each other, and either can go first.
-//! 5. A fork holds the snapshot, and the files as a reader does, so they are neither used again nor missed.
+//! 5. A fork does none of this: it reads the parent's segments through the parent (`log/base.rs`), holds the snapshot so that
+//!    what it reaches stays, and never writes below the numbers of its own. Clones of it link, or copy, files of both.
 
 mod files;
 mod fork;
@@ -57,7 +58,7 @@ impl Snapshot {
     /// hard links. The clone has an identity of its own and is independent at once: both can be written to, and either can
     /// be removed first. What one of them frees comes back to the disk when the other has freed it too.
     ///
-    /// Costs a checkpoint of what isn't on the disk yet, and a link for each segment file, in a staging place beside `dir` that is
+    /// Costs a checkpoint of what isn't on the disk yet, and a link for each segment file (of a fork, a walk of its page table as well), in a staging place beside `dir` that is
     /// moved there in one step. Where there can be no hard links (another file system, a store in memory), blocks are shared if
     /// the file system can do that, and otherwise bytes are copied: the result tells. Named snapshots and the history
     /// window stay behind.
@@ -124,7 +125,7 @@ impl Snapshot {
         let mut meter = Meter::new("clone", None, observer);
         meter.report()?;
         let mut bring = Bring::new(core, storage, dir);
-        let held = core.with_pieces(self, true, &mut |pieces| bring.link(pieces))?;
+        let held = core.with_pieces(self, &mut |pieces| bring.link(pieces))?;
         let (root, pieces) = held;
         bring.copy_rest(&pieces, &mut meter)?;
         let (header, catalog) = child(core, root, &pieces);

@@ -37,9 +37,8 @@ impl<'a> Bring<'a> {
         let made = self.to.create(CREATING, 0).and_then(|_| self.to.sync_dir());
         made.map_err(|error| disk_error("create", self.to.path(CREATING), 0, error))?;
         let Some(dir) = self.dir else { return Ok(()) };
-        let from = self.core.segments.storage();
         for piece in pieces {
-            let to = dir.join(&piece.name);
+            let (from, to) = (piece.owner.storage(), dir.join(&piece.name));
             if from.link(&piece.name, &to).is_ok() {
                 self.done.files_linked += 1;
             } else if from.reflink(&piece.name, &to).is_ok() {
@@ -58,7 +57,7 @@ impl<'a> Bring<'a> {
     pub(super) fn copy_rest(&mut self, pieces: &[Piece], meter: &mut Meter<'_>) -> Result<()> {
         let page_bytes = self.core.segments.geometry().page_bytes();
         for piece in pieces.iter().filter(|piece| !self.linked.contains(&piece.segment.number)) {
-            let from = || self.core.segments.storage().path(&piece.name);
+            let from = || piece.owner.storage().path(&piece.name);
             let len = piece.file.len().map_err(|error| Error::io("measure", from(), error))?;
             let to = || self.to.path(&piece.name);
             let full = |error| disk_error("write to", to(), len, error);

@@ -98,6 +98,9 @@ impl PageCache {
 impl Segments {
     /// Reads bytes at byte `start` of a segment from its file, whole or packed.
     pub(super) fn read_file(&self, number: u32, start: usize, bytes: &mut [u8]) -> Result<()> {
+        if self.is_base(number) {
+            return self.owner(number).read_file(number, start, bytes);
+        }
         let segment = self.segment_of(number)?;
         // `opened` counts as a reader until the read is done: the file is not used for anything else meanwhile.
         let opened: Opened = self.open_checked(segment)?;

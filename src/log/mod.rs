@@ -3,6 +3,7 @@
 //! - `geometry`: how locations, slots and byte offsets belong together;
 //! - `segment`: the segments as readers see them;
 //! - `backing`: the file behind each;
+//! - `base`: segments that a fork reads and that are its parent's;
 //! - `packed`: sparse segments, rewritten without what nobody needs;
 //! - `cached`: reading them without a mapping;
 //! - `append`: records and pages at the log's end;
@@ -19,6 +20,7 @@
 pub(crate) mod append;
 mod attempt;
 pub(crate) mod backing;
+pub(crate) mod base;
 pub(crate) mod cached;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use super::backing::Backing;
+use super::base::Base;
 use super::cached::{PageBytes, PageCache};
 use super::geometry::Geometry;
 use super::packed::Packed;
@@ -69,7 +70,7 @@ pub(crate) struct Loaded {
 
 /// The segments that readers find.
 #[derive(Default)]
-pub(crate) struct SegmentTable(Vec<OnceLock<Arc<Loaded>>>);
+pub(crate) struct SegmentTable(pub(super) Vec<OnceLock<Arc<Loaded>>>);
 
 /// Segments by number, each made when it becomes known.
 type Chunk = Box<[OnceLock<Box<Segment>>]>;
@@ -82,6 +83,8 @@ pub(crate) struct Segments {
     verify_always: bool,
     /// There if pages are read without a mapping.
     cache: Option<PageCache>,
+    /// There in a fork.
+    pub(super) base: Option<Base>,
     chunks: [OnceLock<Chunk>; CHUNKS],
     table: Swap<SegmentTable>,
     /// Bytes of pages whose checksums were computed, since opening.
@@ -112,6 +115,13 @@ fn place(number: u32) -> (usize, usize) {
     (chunk as usize, usize::try_from(index).expect("an index fits its chunk"))
 }
 
+impl SegmentTable {
+    #[inline]
+    pub(super) fn entry(&self, number: u32) -> Option<&Arc<Loaded>> {
+        self.0.get(number as usize)?.get()
+    }
+}
+
 impl Segments {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
@@ -119,17 +129,23 @@ impl Segments {
         geometry: Geometry,
         verify_always: bool,
         cache: Option<PageCache>,
+        base: Option<Base>,
     ) -> Segments {
-        Segments {
+        let segments = Segments {
             storage,
             store_id,
             geometry,
             verify_always,
             cache,
+            base,
             chunks: [const { OnceLock::new() }; CHUNKS],
             table: Swap::new(SegmentTable::default()),
             verified_bytes: AtomicU64::new(0),
+        };
+        if let Some(base) = &segments.base {
+            segments.size_table(base.limit());
         }
+        segments
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
@@ -179,9 +195,10 @@ impl Segments {
 
     /// The file that holds a segment, for errors.
     pub(crate) fn path(&self, number: u32) -> std::path::PathBuf {
-        match self.get(number) {
-            Some(segment) => self.storage.path(&self.file_of(segment).0),
-            None => self.storage.path(&file_name(number)),
+        let owner = self.owner(number);
+        match owner.get(number) {
+            Some(segment) => owner.storage.path(&owner.file_of(segment).0),
+            None => owner.storage.path(&file_name(number)),
         }
     }
 
@@ -276,8 +293,8 @@ impl Segments {
 
     /// The entry of a segment, made if this is its first use.
     #[inline]
-    fn loaded<'a>(&self, table: &'a SegmentTable, number: u32) -> Result<&'a Loaded> {
-        match table.0.get(number as usize).and_then(OnceLock::get) {
+    pub(super) fn loaded<'a>(&self, table: &'a SegmentTable, number: u32) -> Result<&'a Loaded> {
+        match table.entry(number) {
             Some(loaded) => Ok(loaded),
             None => self.load(table, number),
         }
@@ -285,9 +302,15 @@ impl Segments {
 
     #[cold]
     fn load<'a>(&self, table: &'a SegmentTable, number: u32) -> Result<&'a Loaded> {
-        self.segment_of(number)?;
+        let loaded = match self.base_entry(number) {
+            Some(entry) => entry?,
+            None => {
+                self.segment_of(number)?;
+                Arc::new(self.unmapped(None))
+            }
+        };
         match table.0.get(number as usize) {
-            Some(entry) => Ok(entry.get_or_init(|| Arc::new(self.unmapped(None)))),
+            Some(entry) => Ok(entry.get_or_init(|| loaded)),
             None => Err(Error::corrupt(self.path(number), 0, "a segment in use", "one that was never used")),
         }
     }
@@ -302,7 +325,7 @@ impl Segments {
     #[inline]
     fn bytes<'a>(&self, loaded: &'a Loaded, number: u32, start: usize, len: usize) -> Result<&'a [u8]> {
         if loaded.mapping.get().is_none() && start < loaded.tail_from && loaded.packed.get().is_none() {
-            self.map(loaded, number)?;
+            self.owner(number).map(loaded, number)?;
         }
         let bytes = match (loaded.mapping.get(), loaded.packed.get()) {
             _ if start >= loaded.tail_from => loaded.tail.slice(start, len),
@@ -332,7 +355,8 @@ impl Segments {
         let loaded = self.loaded(table, number)?;
         let start = usize_of(self.geometry.offset(slot));
         if let Some(cache) = self.cache.as_ref().filter(|_| start < loaded.tail_from) {
-            let key = (number, self.generation(self.segment_of(number)?), slot);
+            let owner = self.owner(number);
+            let key = (number, owner.generation(owner.segment_of(number)?), slot);
             if let Some(page) = cache.get(key) {
                 if self.verify_always {
                     self.verify(id, entry, location, &page)?;
@@ -371,7 +395,7 @@ impl Segments {
     #[inline]
     pub(crate) fn quick_page<'a>(&self, table: &'a SegmentTable, entry: Entry) -> Option<&'a [u8]> {
         let (number, slot) = self.geometry.split(entry.raw_location());
-        let loaded = table.0.get(number as usize)?.get()?;
+        let loaded = table.entry(number)?;
         let bits = loaded.verified.get((slot / 64) as usize)?.load(Ordering::Relaxed);
         if bits & (1 << (slot % 64)) == 0 {
             return None;
@@ -400,7 +424,7 @@ impl Segments {
     pub(crate) fn distrust(&self, location: Location) {
         let (number, slot) = self.geometry.split(location);
         let table = self.table();
-        let loaded = table.0.get(number as usize).and_then(OnceLock::get);
+        let loaded = table.entry(number);
         if let Some(bits) = loaded.and_then(|loaded| loaded.verified.get((slot / 64) as usize)) {
             bits.fetch_and(!(1 << (slot % 64)), Ordering::Relaxed);
         }

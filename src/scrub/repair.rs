@@ -28,6 +28,7 @@ pub enum RepairOutcome {
     /// No source has the right bytes.
     NoSource,
     /// Views that are open for long keep the segment from being rewritten: close them, and try again.
+    /// Or the store is a fork and the page its parent's: repair it there.
     Blocked,
 }
 

@@ -27,9 +27,16 @@ use super::{Mapping, Storage, StorageFile, name};
 /// assert_eq!(bytes, [0, 1, 2, 3]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStorage {
     files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
+    path: PathBuf,
+}
+
+impl Default for MemoryStorage {
+    fn default() -> MemoryStorage {
+        MemoryStorage::at(PathBuf::from("(memory)"))
+    }
 }
 
 impl MemoryStorage {
@@ -37,6 +44,11 @@ impl MemoryStorage {
     #[must_use]
     pub fn new() -> MemoryStorage {
         MemoryStorage::default()
+    }
+
+    /// One that errors tell of by the name `path`.
+    pub(crate) fn at(path: PathBuf) -> MemoryStorage {
+        MemoryStorage { files: Mutex::default(), path }
     }
 }
 
@@ -83,7 +95,7 @@ impl Storage for MemoryStorage {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        if name.is_empty() { PathBuf::from("(memory)") } else { PathBuf::from(format!("(memory)/{name}")) }
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `node`: the words, entries and nodes that the tree is made of;
 //! - `slab`: where nodes live in memory, and the only place that turns a word into a reference;
 //! - `evict`: how nodes in memory are kept within their bound;
+//! - `graft`: the top of a tree for another store's slab;
 //! - `walk`: going through a tree without keeping what is read;
 //! - `root`: what a version is: the top of its tree and its totals;
 //! - `lookup`: from a page id to its entry, and the walk over all pages in order;
@@ -15,6 +16,7 @@
 pub(crate) mod diff;
 pub(crate) mod edit;
 mod evict;
+pub(crate) mod graft;
 pub(crate) mod lookup;
 pub(crate) mod node;
 pub(crate) mod places;

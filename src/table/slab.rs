@@ -151,12 +151,12 @@ impl Slab {
         (self.reads.load(Ordering::Relaxed), self.evictions.load(Ordering::Relaxed))
     }
 
-    fn keep_inner(&self, inner: Inner) -> NodePointer {
+    pub(super) fn keep_inner(&self, inner: Inner) -> NodePointer {
         self.resident_bytes.fetch_add(memory_size(false), Ordering::Relaxed);
         NodePointer::from_inner(Box::into_raw(Box::new(inner)))
     }
 
-    fn keep_leaf(&self, leaf: Leaf) -> NodePointer {
+    pub(super) fn keep_leaf(&self, leaf: Leaf) -> NodePointer {
         self.resident_bytes.fetch_add(memory_size(true), Ordering::Relaxed);
         NodePointer::from_leaf(Box::into_raw(Box::new(leaf)))
     }
