@@ -144,7 +144,7 @@ impl Core {
         let newest = tip.version;
         let allocator = Allocator::new(tip.page_count, tip.live_pages);
         let published = Published::new(Box::new(tip));
-        let current = HeldRoot::new(published.load(&epoch.pin()).into());
+        let current = HeldRoot::new(published.pointer());
         let mut roots = Vec::new();
         let mut live = Vec::new();
         for record in &catalog.roots {

@@ -275,8 +275,9 @@ impl Drop for Inner {
         #[cfg(feature = "status")]
         self.core.end_status();
         // Best effort: everything acknowledged is durable already, and recovery does the rest. A poisoned store is
-        // left as it is.
-        if !std::thread::panicking() && self.core.check_poison().is_ok() {
+        // left as it is, and nothing will ever open a fork again.
+        let is_last = self.core.parent.is_some();
+        if !is_last && !std::thread::panicking() && self.core.check_poison().is_ok() {
             let _ = self.core.write_checkpoint();
         }
     }

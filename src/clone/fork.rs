@@ -21,7 +21,6 @@ use crate::log::catalog::CatalogSlots;
 use crate::log::segment::Segments;
 use crate::open::random128;
 use crate::options::Options;
-use crate::pins::PinKind;
 use crate::snapshot::Snapshot;
 use crate::stats::Recovery;
 use crate::storage::MemoryStorage;
@@ -32,7 +31,7 @@ use crate::table::root::Root;
 use crate::table::slab::Slab;
 
 /// Nodes that a fork copies at most. More are written to the parent's disk, which later forks profit from.
-const GRAFTED_MAX: usize = 64;
+const GRAFTED_MAX: usize = 8;
 
 impl Snapshot {
     /// A writable child of the snapshot, in this process: what it writes lives in memory and is gone with it, what it doesn't
@@ -66,12 +65,12 @@ impl Snapshot {
     /// [`Error::SnapshotRevoked`](crate::Error::SnapshotRevoked), [`Error::Full`](crate::Error::Full) if the parent's disk has no
     /// room for its table or no segment numbers are left, and what writing that gives.
     pub fn fork(&self) -> Result<Store> {
-        let _in_use = self.in_use_by(PinKind::Clone, "fork")?;
-        let core = self.core();
+        let _in_use = self.in_use()?;
+        let (core, forked) = (self.core(), self.clone().forked());
         let options = core.options.clone().without_history().without_thread();
         let (geometry, store_id) = (core.segments.geometry(), core.segments.store_id());
         let path = PathBuf::from(format!("(fork of {})", core.path().display()));
-        let storage = Arc::new(MemoryStorage::at(path.clone()));
+        let storage = Arc::new(MemoryStorage::small(path.clone()));
         let slots = CatalogSlots::create(&*storage)?;
         let (segments, slab, word) = self.begin_tree(&storage, &options)?;
         let first = segments.own_from();
@@ -114,8 +113,7 @@ impl Snapshot {
             identity: Some(identity),
             history: HistorySection::default(),
         };
-        let parent = Some(self.clone().forked());
-        let leftovers = Vec::new();
+        let (leftovers, parent) = (Vec::new(), Some(forked));
         let parts = Parts { options, segments, slab, log, slots, catalog, tip, leftovers, parent };
         Store::around(Core::new(parts), Recovery { checkpoint: self.version(), ..Recovery::default() })
     }

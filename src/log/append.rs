@@ -298,7 +298,11 @@ impl Appender {
             Some(tail) => tail.clone(),
             None => {
                 let fail = |error| AppendFailure::Clean(self.tail_error(error));
-                let tail = MemoryStorage::new().create("tail", geometry.segment_bytes()).map_err(fail)?;
+                let memory = match self.segments.own_from() {
+                    0 => MemoryStorage::new(),
+                    _ => MemoryStorage::small("(tail of a fork)".into()),
+                };
+                let tail = memory.create("tail", geometry.segment_bytes()).map_err(fail)?;
                 let len = usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX);
                 let mapping = tail.map(len).map_err(fail)?;
                 self.segments.read_from_tail(self.position.segment, slot, mapping);

@@ -23,8 +23,17 @@ const ALIGNMENT: usize = 4096;
 /// so touches every page of a large buffer; aligning by hand keeps untouched memory free of cost.
 const ALLOCATOR_ALIGNMENT: usize = 16;
 
-/// From this size on the system is asked for huge pages: one page fault for 2 MiB instead of 512.
+/// From this size on the system is asked for huge pages, if that is wanted.
 const HUGE_MIN: usize = 16 << 20;
+
+/// How memory is had from the system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Paging {
+    /// 2 MiB at a time if it is much: a 512th of the page faults.
+    Huge,
+    /// A page at a time, which is quicker where little will be written: clearing 2 MiB takes longer than what follows.
+    Small,
+}
 
 /// One allocation of zeroed bytes that never moves.
 struct Block {
@@ -33,6 +42,7 @@ struct Block {
     /// The first aligned byte.
     base: NonNull<u8>,
     capacity: usize,
+    paging: Paging,
 }
 
 // SAFETY: the allocation belongs to the Block alone and isn't tied to a thread.
@@ -43,9 +53,9 @@ unsafe impl Sync for Block {}
 
 impl Block {
     /// Allocates `capacity` zero bytes. `OutOfMemory` if there is not so much.
-    fn new(capacity: usize) -> io::Result<Block> {
+    fn new(capacity: usize, paging: Paging) -> io::Result<Block> {
         if capacity == 0 {
-            return Ok(Block { allocation: None, base: NonNull::dangling(), capacity: 0 });
+            return Ok(Block { allocation: None, base: NonNull::dangling(), capacity: 0, paging });
         }
         let no_memory =
             || io::Error::new(io::ErrorKind::OutOfMemory, format!("no memory for {capacity} bytes"));
@@ -57,13 +67,13 @@ impl Block {
         let shift = address.next_multiple_of(ALIGNMENT) - address;
         // SAFETY: the shift is less than ALIGNMENT, by which the allocation is longer than the capacity.
         let base = unsafe { start.add(shift) };
-        if capacity >= HUGE_MIN && !cfg!(miri) {
+        if capacity >= HUGE_MIN && paging == Paging::Huge && !cfg!(miri) {
             // SAFETY: the range lies within the allocation; the advice changes no byte. Without it things are slower.
             let _ = unsafe {
                 rustix::mm::madvise(base.as_ptr().cast(), capacity, rustix::mm::Advice::LinuxHugepage)
             };
         }
-        Ok(Block { allocation: Some((start, layout)), base, capacity })
+        Ok(Block { allocation: Some((start, layout)), base, capacity, paging })
     }
 }
 
@@ -83,10 +93,15 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// `len` zero bytes, which is also the capacity: the length up to which mapped contents can grow.
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn new(len: u64) -> io::Result<Contents> {
+        Contents::paged(len, Paging::Huge)
+    }
+
+    /// `len` zero bytes, which is also the capacity: the length up to which mapped contents can grow.
+    pub(super) fn paged(len: u64, paging: Paging) -> io::Result<Contents> {
         let len = addressable(len)?;
-        Ok(Contents { block: Arc::new(Block::new(capacity_for(len)?)?), len })
+        Ok(Contents { block: Arc::new(Block::new(capacity_for(len)?, paging)?), len })
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -177,7 +192,7 @@ impl Contents {
             let advice = "a mapped file can't be lengthened beyond the length it was created with";
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, advice));
         }
-        let block = Block::new(capacity)?;
+        let block = Block::new(capacity, self.block.paging)?;
         // SAFETY: two allocations, both at least `len` bytes long; nobody else reaches either.
         unsafe { block.base.as_ptr().copy_from_nonoverlapping(self.block.base.as_ptr(), self.len) };
         self.block = Arc::new(block);

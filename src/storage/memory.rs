@@ -10,7 +10,7 @@ use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::buffer::Contents;
+use super::buffer::{Contents, Paging};
 use super::{Mapping, Storage, StorageFile, name};
 
 /// Files in memory.
@@ -31,11 +31,12 @@ use super::{Mapping, Storage, StorageFile, name};
 pub struct MemoryStorage {
     files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
     path: PathBuf,
+    paging: Paging,
 }
 
 impl Default for MemoryStorage {
     fn default() -> MemoryStorage {
-        MemoryStorage::at(PathBuf::from("(memory)"))
+        MemoryStorage { files: Mutex::default(), path: PathBuf::from("(memory)"), paging: Paging::Huge }
     }
 }
 
@@ -46,9 +47,9 @@ impl MemoryStorage {
         MemoryStorage::default()
     }
 
-    /// One that errors tell of by the name `path`.
-    pub(crate) fn at(path: PathBuf) -> MemoryStorage {
-        MemoryStorage { files: Mutex::default(), path }
+    /// One that little will be written to, and that errors tell of by the name `path`.
+    pub(crate) fn small(path: PathBuf) -> MemoryStorage {
+        MemoryStorage { files: Mutex::default(), path, paging: Paging::Small }
     }
 }
 
@@ -67,7 +68,7 @@ impl Storage for MemoryStorage {
         if files.contains_key(name) {
             return Err(name::already_exists(name));
         }
-        let file = Arc::new(MemoryFile { contents: Mutex::new(Contents::new(len)?) });
+        let file = Arc::new(MemoryFile { contents: Mutex::new(Contents::paged(len, self.paging)?) });
         files.insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }

@@ -6,6 +6,8 @@
 //! of it (invariants 4 and 7).
 #![allow(unsafe_code)]
 
+use std::ptr::NonNull;
+
 use crossbeam_epoch::Guard;
 
 use crate::sync::atomic::{AtomicPtr, Ordering};
@@ -18,6 +20,11 @@ pub(crate) struct Published<T>(AtomicPtr<T>);
 impl<T> Published<T> {
     pub(crate) fn new(first: Box<T>) -> Published<T> {
         Published(AtomicPtr::new(Box::into_raw(first)))
+    }
+
+    /// Where the current value is; only to be followed by who knows that it is kept.
+    pub(crate) fn pointer(&self) -> NonNull<T> {
+        NonNull::new(self.0.load(Ordering::Acquire)).expect("it comes from a box")
     }
 
     /// The current value, for as long as the guard is held.
