@@ -16,6 +16,8 @@ pub(crate) struct Graft<'a> {
 /// Nodes that were copied, while there are not too many.
 struct Copied {
     nodes: Vec<NodePointer>,
+    /// How many more may be.
+    left: usize,
     is_too_much: bool,
 }
 
@@ -25,7 +27,7 @@ impl Slab {
     pub(crate) fn graft(&self, root: &Root, graft: &Graft<'_>) -> Option<Word> {
         // Nothing is evicted meanwhile, so nodes may be looked at.
         let _walk = self.walk();
-        let mut copied = Copied { nodes: Vec::new(), is_too_much: false };
+        let mut copied = Copied { nodes: Vec::new(), left: graft.most, is_too_much: false };
         let mut word = Word::new(self.on_disk(&root.word, graft));
         self.copy_under(&mut word, graft, &mut copied);
         if copied.is_too_much {
@@ -53,10 +55,11 @@ impl Slab {
             Link::Disk(address) => return copied.is_too_much |= !(graft.is_there)(address),
             Link::Memory(pointer) => pointer,
         };
-        copied.is_too_much |= copied.nodes.len() >= graft.most;
+        copied.is_too_much |= copied.left == 0;
         if copied.is_too_much {
             return word.set(Link::None);
         }
+        copied.left -= 1;
         let copy = match self.node_of(pointer) {
             NodeRef::Inner(inner) => {
                 // First this, which waits for the memory of many nodes at once.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::diff::{for_each_difference, only_in};
 use super::edit::{Dead, Edit};
+use super::graft::Graft;
 use super::lookup::lookup;
 use super::node::{Entry, Link, NodeAddress, NodePointer, Word, capacity, height_for};
 use super::root::Root;
@@ -317,4 +318,56 @@ fn a_node_that_was_written_after_its_death_is_in_memory_once() {
         }
         free(&slab, &[Made { root: second, entries: BTreeMap::new(), dead }]);
     }
+}
+
+#[test]
+fn a_graft_is_the_tree_that_the_other_slab_can_read() {
+    let slab = Slab::new(Box::new(NoDisk), u64::MAX);
+    let made = history(&slab, 7, 40);
+    let most = made.iter().filter(|made| made.root.height > 2).max_by_key(|made| made.entries.len());
+    let Made { root, entries, .. } = most.expect("a tree of some nodes");
+    let nodes: Vec<NodePointer> = reached(&slab, root).into_iter().collect();
+    let on_disk = |address: NodeAddress| address.0 < 1000;
+    let graft = |to: &Slab, most: usize| slab.graft(root, &Graft { to, is_there: &on_disk, most });
+    let same = |to: &Slab, word: Word| {
+        let other = Root { word, height: root.height, page_count: root.page_count, ..Root::empty(0) };
+        for id in (0..6000).chain([262_143, 262_144]) {
+            let guard = Epoch::new().pin();
+            let found = lookup(to, &other, PageId(id), &guard).expect("all nodes are in memory");
+            assert_eq!(found.location().map(|location| location.0), entries.get(&id).map(|entry| entry.0));
+        }
+        for pointer in reached(to, &other) {
+            to.free_unpublished(pointer);
+        }
+        assert_eq!(to.resident_bytes(), 0);
+    };
+    // Of nodes that are nowhere else all are copied, or none.
+    let to = Slab::new(Box::new(NoDisk), u64::MAX);
+    assert!(graft(&to, nodes.len() - 1).is_none());
+    assert_eq!(to.resident_bytes(), 0, "what was copied is given up");
+    same(&to, graft(&to, nodes.len()).expect("as many as there are"));
+    // Those whose places the other slab doesn't know are copied as well.
+    let leaves: Vec<NodePointer> = nodes.iter().copied().filter(|pointer| pointer.is_leaf()).collect();
+    for (index, leaf) in (1000..).zip(&leaves) {
+        slab.written(*leaf, NodeAddress(index));
+    }
+    assert!(graft(&to, nodes.len() - 1).is_none());
+    same(&to, graft(&to, nodes.len()).expect("as many as there are"));
+    // What is only there can't be copied.
+    let evicted = slab.evict([root].into_iter()).expect("nobody walks");
+    assert_eq!(evicted.len(), leaves.len());
+    assert!(graft(&to, nodes.len()).is_none());
+    assert_eq!(to.resident_bytes(), 0);
+    // Where the other slab knows the places, links are enough.
+    let known = Graft { to: &to, is_there: &|_| true, most: nodes.len() - leaves.len() };
+    let word = slab.graft(root, &known).expect("what is above the leaves");
+    let other = Root { word, height: root.height, ..Root::empty(0) };
+    let copies = reached(&to, &other);
+    assert_eq!(copies.len(), nodes.len() - leaves.len());
+    copies.into_iter().for_each(|pointer| to.free_unpublished(pointer));
+    let all: HashSet<NodePointer> = made.iter().flat_map(|made| reached(&slab, &made.root)).collect();
+    all.into_iter().chain(evicted.into_values()).collect::<HashSet<_>>().into_iter().for_each(|pointer| {
+        slab.free_unpublished(pointer);
+    });
+    assert_eq!((slab.resident_bytes(), to.resident_bytes()), (0, 0));
 }
