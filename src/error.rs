@@ -226,7 +226,7 @@ pub enum Error {
         found: Fingerprint,
     },
     /// An encrypted stream, and no key or another.
-    #[error("the stream is encrypted {}: give its key (ImportOptions::key, or that of the options it was begun with)", if *.is_given { "with another key" } else { "and no key was given" })]
+    #[error("the stream is encrypted {}: give its key (--key-file, ImportOptions::key, or that of the options it was begun with)", if *.is_given { "with another key" } else { "and no key was given" })]
     WrongKey {
         /// Whether a key was given.
         is_given: bool,

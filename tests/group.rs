@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 
 use common::{contents, small};
 use vellum::{
-    Error, Group, GroupSnapshot, HookNeed, HookResult, Naming, PageId, Progress, Quiesce, QuiesceHook,
-    Snapshot, Store, Window, verify_group_export,
+    Error, Group, GroupSnapshot, HookNeed, HookResult, KeepReason, Naming, PageId, Progress, Quiesce,
+    QuiesceHook, Retention, Snapshot, Store, Window, verify_group_export,
 };
 
 fn fill(store: &Store, tag: u64) {
@@ -280,9 +280,39 @@ fn an_exported_group_is_imported_whole_or_not_at_all() {
     assert_eq!(left.count(), 0, "nothing is left of what failed");
 }
 
+#[test]
+fn no_policy_takes_one_of_a_group() {
+    let stores = stores(2);
+    let (whole, _) = group(&stores);
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    whole.create_snapshot("a").unwrap();
+    whole.create_snapshot_with("b", Naming::new().expires_at(soon), Quiesce::new()).unwrap();
+    stores[0].create_snapshot("own").unwrap();
+    stores[0].create_snapshot("newest").unwrap();
+    let policy = Retention::new().keep_last(1);
+    let names = |store: &Store| -> Vec<String> {
+        store.snapshots().into_iter().map(|snapshot| snapshot.name).collect()
+    };
+    let plan = stores[0].plan_retention(&policy, std::time::SystemTime::now()).unwrap();
+    assert!(
+        matches!(plan.decisions[0].reasons[..], [KeepReason::InGroup { .. }]),
+        "{:?}",
+        plan.decisions[0].reasons
+    );
+    stores[0].prune(&policy, std::time::SystemTime::now()).unwrap();
+    assert_eq!(names(&stores[0]), ["a", "b", "newest"]);
+    assert!(whole.snapshots().iter().all(GroupSnapshot::is_complete));
+    // The expiry is the same in all members, so what has expired goes as a whole.
+    for store in &stores {
+        store.prune(&policy, soon).unwrap();
+    }
+    assert_eq!((names(&stores[0]), names(&stores[1])), (vec!["a".into(), "newest".into()], vec!["a".into()]));
+}
+
 #[cfg(feature = "sim")]
 mod crash {
     use super::*;
+    use crate::common::PAGE;
     use vellum::storage::sim::{Fault, SimDisk, Survival};
     use vellum::{Durability, Result};
 

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use common::{PAGE, Random, contents, env, seed, small};
 use vellum::storage::{MemoryStorage, Storage};
 use vellum::{
-    Budget, Error, PageId, Progress, RepairOutcome, RepairSource, Scrub, ScrubCursor, ScrubReport, Snapshot,
-    Store,
+    Budget, Error, ImportOptions, PageId, Progress, RepairOutcome, RepairSource, Scrub, ScrubCursor,
+    ScrubReport, Snapshot, Store,
 };
 
 fn write(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) {
@@ -107,12 +107,30 @@ fn is_right(store: &Store) {
     store.audit().unwrap();
 }
 
+/// An encrypted export, and how it is read.
+#[cfg(feature = "encrypt")]
+fn sealed(snapshot: &Snapshot) -> (Vec<u8>, ImportOptions) {
+    let key = || vellum::StreamKey::new([7; 32]);
+    let mut stream = Vec::new();
+    let options = vellum::ExportOptions::new().encrypt(key());
+    snapshot.export_as(&mut stream, &options, &mut ()).unwrap();
+    (stream, ImportOptions::new().key(key()))
+}
+
+#[cfg(not(feature = "encrypt"))]
+fn sealed(_: &Snapshot) -> (Vec<u8>, ImportOptions) {
+    (Vec::new(), ImportOptions::new())
+}
+
 #[test]
 fn a_damaged_page_is_found_and_mended_from_every_kind_of_source() {
     let mut full = Vec::new();
     let mut delta = Vec::new();
     let other = Store::in_memory(small()).unwrap();
-    for kind in ["copy", "full", "delta", "other store"] {
+    for kind in ["copy", "full", "delta", "sealed", "other store"] {
+        if kind == "sealed" && !cfg!(feature = "encrypt") {
+            continue;
+        }
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("store");
         let store = Store::open(&dir, small()).unwrap();
@@ -129,6 +147,7 @@ fn a_damaged_page_is_found_and_mended_from_every_kind_of_source() {
         delta.clear();
         kept.export(&mut full).unwrap();
         kept.export_since(&base, &mut delta).unwrap();
+        let (sealed, reading) = sealed(&kept);
         write(&other, [56].into_iter(), 2);
         kept.clone_to(home.path().join("clone")).unwrap();
 
@@ -151,20 +170,29 @@ fn a_damaged_page_is_found_and_mended_from_every_kind_of_source() {
         let mut foreign = Vec::new();
         strangers.snapshot().export(&mut foreign).unwrap();
         let mut cut = &full[..full.len() / 9];
+        // Nor is one whose key isn't given.
+        let mut locked: &[u8] = if sealed.is_empty() { cut } else { &sealed };
         let sources = &mut [
             RepairSource::Store(&strangers),
             RepairSource::Stream(&mut &foreign[..]),
             RepairSource::Stream(&mut cut),
+            RepairSource::Stream(&mut locked),
         ];
         let done = store.repair(&found.damaged, sources).unwrap();
         assert_eq!((&done.outcomes[..], done.segments_rewritten), (&[RepairOutcome::NoSource][..], 0));
-        assert!(done.source_failures.len() == 1 && done.source_failures[0].0 == 2, "{done:?}");
+        let failed: Vec<usize> = done.source_failures.iter().map(|(at, _)| *at).collect();
+        assert_eq!(failed, [2, 3], "{done:?}");
         is_corrupt(&kept, 56);
 
-        let mut stream: &[u8] = if kind == "full" { &full } else { &delta };
+        let mut stream: &[u8] = match kind {
+            "full" => &full,
+            "sealed" => &sealed,
+            _ => &delta,
+        };
         let source = match kind {
             "copy" => RepairSource::Store(&copy),
             "other store" => RepairSource::Store(&other),
+            "sealed" => RepairSource::StreamWith(&mut stream, reading),
             _ => RepairSource::Stream(&mut stream as &mut dyn Read),
         };
         let done = store.repair(&found.damaged, &mut [source]).unwrap();

@@ -10,7 +10,7 @@ use vellum::{Durability, Store, verify_stream};
 
 use crate::Result;
 use crate::ground::{Ground, PAGE, commit_one};
-use crate::measure::{Random, median, pair};
+use crate::measure::{Random, median, pair, rate};
 use crate::report::{Report, Target};
 
 /// How long the writer rests after each commit.
@@ -23,7 +23,50 @@ pub(crate) fn beside_writer(ground: &Ground, report: &mut Report) -> Result {
         report,
         "export beside a writer (floor: cp, without fsync both)",
         Target::RatioAtLeast(0.85),
-    )
+    )?;
+    for (kind, durability) in [("buffered", Durability::Buffered), ("durable", Durability::Sync)] {
+        let target = ground.dir().join("copy");
+        let alone = || Ok(std::thread::sleep(ALONE));
+        let beside = || export(&ground.store, &target).map(drop);
+        let name = format!("  {kind} one-page commits beside an export (floor: alone)");
+        let pair =
+            pair(ground.scale.copies, &mut || commits_during(ground, durability, beside), &mut || {
+                commits_during(ground, durability, alone)
+            })?;
+        report.pair(name, "/s", &pair, Target::RatioAtLeast(0.8));
+        let beside_cp = || copy(&ground.plain, &target).map(drop);
+        let rates: Result<Vec<f64>> =
+            (0..ground.scale.copies).map(|_| commits_during(ground, durability, beside_cp)).collect();
+        report.figure("    beside cp", "/s", median(rates?), Target::None);
+    }
+    Ok(())
+}
+
+/// How long commits are counted when nothing else goes on.
+const ALONE: Duration = Duration::from_millis(600);
+
+/// One-page commits a second, one after the other, while something else is done.
+fn commits_during(
+    ground: &Ground,
+    durability: Durability,
+    work: impl FnOnce() -> Result + Send,
+) -> Result<f64> {
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let done = work().map_err(|error| error.to_string());
+            is_done.store(true, Ordering::Relaxed);
+            done
+        });
+        let (mut random, mut count, start) = (Random::new(12), 0u32, Instant::now());
+        while !is_done.load(Ordering::Relaxed) {
+            commit_one(&ground.store, random.below(4096), random.next(), durability)?;
+            count += 1;
+        }
+        let took = start.elapsed();
+        worker.join().map_err(|_| "the other thread panicked")??;
+        Ok(rate(count, took))
+    })
 }
 
 /// Of the store after the figures before this one, which have written most pages again in random order.

@@ -93,6 +93,11 @@ impl GroupLabels {
     }
 }
 
+/// The group that a snapshot with these labels is one of.
+pub(crate) fn group_of(labels: &[(String, String)]) -> Option<GroupId> {
+    GroupLabels::read(labels).map(|group| group.id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ mod tests;
 pub use create::GroupCreated;
 pub use export::{GroupSummary, MemberSummary, verify_group_export};
 pub use labels::GroupId;
+pub(crate) use labels::group_of;
 pub use list::GroupSnapshot;
 
 use crate::error::{Error, Result};

@@ -23,7 +23,7 @@ pub use plan::{KeepReason, RetentionDecision, RetentionPlan};
 /// Which named snapshots to keep: those that any of the rules keeps. Evaluated by
 /// [`Store::plan_retention`](crate::Store::plan_retention) and [`Store::prune`](crate::Store::prune).
 ///
-/// Kept beside the rules: what somebody holds, and what has an expiry that hasn't come. What has expired goes, whatever
+/// Kept beside the rules: what somebody holds, what is one of a group's, and what has an expiry that hasn't come. What has expired goes, whatever
 /// the rules say, and doesn't count for them. Without any rule everything stays that hasn't expired. All periods are in UTC.
 ///
 /// ```

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Retention, Rule};
 use crate::calendar::{Period, stamp};
+use crate::group::{GroupId, group_of};
 use crate::names::{NamedSnapshot, millis_of};
 
 /// Why a named snapshot is kept.
@@ -47,6 +48,11 @@ pub enum KeepReason {
         /// Who does.
         owners: Vec<String>,
     },
+    /// It is one of a group's, which are dropped together: see [`Group::drop_snapshot`](crate::Group::drop_snapshot).
+    InGroup {
+        /// The group's id.
+        group: GroupId,
+    },
     /// The policy has no rule.
     NoRule,
 }
@@ -63,6 +69,7 @@ impl fmt::Display for KeepReason {
                 write!(f, "not expired before {}", stamp(millis_of(*until)))
             }
             KeepReason::Held { owners } => write!(f, "held by {}", owners.join(", ")),
+            KeepReason::InGroup { group } => write!(f, "one of the group {group}, to be dropped with it"),
             KeepReason::NoRule => write!(f, "no rule says otherwise"),
         }
     }
@@ -177,6 +184,9 @@ impl Retention {
                     decision.reasons.push(KeepReason::NoRule);
                 }
                 decision.reasons.extend(snapshot.expires_at.map(|until| KeepReason::NotExpired { until }));
+                decision
+                    .reasons
+                    .extend(group_of(&snapshot.labels).map(|group| KeepReason::InGroup { group }));
             }
             if !snapshot.holds.is_empty() {
                 let owners = snapshot.holds.iter().map(|hold| hold.owner.clone()).collect();

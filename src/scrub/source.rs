@@ -11,7 +11,7 @@ use crate::format::checksum::PageChecksum;
 use crate::id::PageId;
 use crate::space::Held;
 use crate::store::Store;
-use crate::stream::each_page_of;
+use crate::stream::{ImportOptions, each_page_of};
 use crate::table::lookup::lookup;
 
 /// Something that may have the right bytes of a damaged page. It need not be trusted: only bytes that have the checksum which
@@ -23,13 +23,15 @@ pub enum RepairSource<'a> {
     Store(&'a Store),
     /// An export stream, full or delta, which is read to its end.
     Stream(&'a mut dyn Read),
+    /// The same, read under options: with the key of an encrypted one, say.
+    StreamWith(&'a mut dyn Read, ImportOptions),
 }
 
 impl std::fmt::Debug for RepairSource<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             RepairSource::Store(store) => f.debug_tuple("Store").field(store).finish(),
-            RepairSource::Stream(_) => f.write_str("Stream"),
+            RepairSource::Stream(_) | RepairSource::StreamWith(..) => f.write_str("Stream"),
         }
     }
 }
@@ -85,10 +87,13 @@ impl Wanted {
         }
         match source {
             RepairSource::Store(store) => self.look_in_store(store.core()),
-            RepairSource::Stream(stream) => {
-                each_page_of(&mut **stream, &mut |id, bytes| self.offer(id, bytes))
-            }
+            RepairSource::Stream(stream) => self.look_in_stream(&mut **stream, &ImportOptions::new()),
+            RepairSource::StreamWith(stream, options) => self.look_in_stream(&mut **stream, options),
         }
+    }
+
+    fn look_in_stream(&mut self, stream: &mut dyn Read, options: &ImportOptions) -> Result<()> {
+        each_page_of(stream, options, &mut |id, bytes| self.offer(id, bytes))
     }
 
     /// Looks in every version that the store keeps. What is damaged there too is passed over.

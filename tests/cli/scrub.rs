@@ -19,6 +19,8 @@ fn damage_is_told_and_mended() {
     let (bench, bytes) = Bench::loaded(600);
     bench.ok(&["export", "s", "x"]);
     bench.ok(&["import", "copy", "x"]);
+    fs::write(bench.path("key"), [9; 32]).unwrap();
+    bench.ok(&["export", "s", "sealed", "--key-file", "key"]);
     bench.ok(&["init", "other", "--page-size", "512"]);
     let sound = bench.json(&["scrub", "s", "--rate", "67108864"]);
     assert_eq!((&sound["pages"], &sound["left"]), (&600.into(), &0.into()));
@@ -26,7 +28,7 @@ fn damage_is_told_and_mended() {
     bench.fails(&["scrub", "s", "--rate", "65535"], 2, "invalid_option");
     bench.fails(&["scrub", "nothing"], 5, "not_found");
 
-    for (source, page) in [("x", 400), ("copy", 7)] {
+    for (source, page) in [("x", 400), ("copy", 7), ("sealed", 13)] {
         let content = &bytes[page * PAGE..(page + 1) * PAGE];
         bench.damage(content);
         let found = damaged(&bench, &["scrub", "s"]);
@@ -60,7 +62,16 @@ fn damage_is_told_and_mended() {
         assert_eq!(failed, ["f", "nowhere"]);
         bench.fails(&["verify", "s"], 3, "corrupt");
 
-        let mended = bench.json(&["scrub", "s", "--repair-from", "other", "--repair-from", source]);
+        let mended = bench.json(&[
+            "scrub",
+            "s",
+            "--repair-from",
+            "other",
+            "--repair-from",
+            source,
+            "--key-file",
+            "key",
+        ]);
         assert_eq!((&mended["repaired"], &mended["left"]), (&1.into(), &0.into()), "{mended}");
         assert_eq!(mended["damage"][0]["outcome"], "repaired");
         bench.ok(&["verify", "s"]);

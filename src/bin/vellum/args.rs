@@ -197,8 +197,8 @@ pub(crate) enum Command {
     /// Check every page that any kept version sees, list what is damaged, and mend it from somewhere else
     ///
     /// Unlike `verify` this goes on where damage is found, and looks at all versions that the store keeps, at each page once.
-    /// With --repair-from damaged pages are mended in all versions from a clone, a restored copy, or an export that isn't
-    /// encrypted, in the order given, stores first. A source need not be trusted: only bytes with the checksum that the store
+    /// With --repair-from damaged pages are mended in all versions from a clone, a restored copy, or an export, in
+    /// the order given, stores first. A source need not be trusted: only bytes with the checksum that the store
     /// keeps of the page are used.
     ///
     /// Damage that is left is exit code 3, after the report. Damaged nodes of the page table can't be mended: restore the

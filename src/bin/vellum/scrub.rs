@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vellum::{DamagedPage, Error, RepairOutcome, RepairSource, Scrub, Store};
 
-use crate::args::{ScrubArgs, Show};
+use crate::args::{Reading, ScrubArgs, Show};
 use crate::error::Failure;
 use crate::export::source;
 use crate::output::{Field, Report};
@@ -56,7 +56,7 @@ pub(crate) fn scrub(args: &ScrubArgs, show: Show) -> Result<(), Failure> {
         // A repair walks the page table, and can't where a node is damaged.
         let can_repair = !args.repair_from.is_empty() && found.damaged_nodes == 0;
         let outcomes = match can_repair && !report.damaged.is_empty() {
-            true => repair(&store, &report.damaged, &args.repair_from, &mut found, show)?,
+            true => repair(&store, &report.damaged, args, &mut found, show)?,
             false => Vec::new(),
         };
         for (index, page) in report.damaged.iter().enumerate() {
@@ -77,12 +77,13 @@ pub(crate) fn scrub(args: &ScrubArgs, show: Show) -> Result<(), Failure> {
 fn repair(
     store: &Store,
     damaged: &[DamagedPage],
-    from: &[PathBuf],
+    args: &ScrubArgs,
     found: &mut Found,
     show: Show,
 ) -> Result<Vec<RepairOutcome>, Failure> {
     let (mut stores, mut streams) = (Vec::new(), Vec::new());
-    for path in from {
+    let options = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
+    for path in &args.repair_from {
         let opened = match path.is_dir() {
             true => open_to_read(path, show).map(|store| stores.push((path, store))),
             false => source(path).map(|stream| streams.push((path, stream))),
@@ -99,7 +100,7 @@ fn repair(
     }
     for (path, stream) in &mut streams {
         paths.push(path);
-        sources.push(RepairSource::Stream(&mut **stream));
+        sources.push(RepairSource::StreamWith(&mut **stream, options.clone()));
     }
     let done = match store.repair(damaged, &mut sources) {
         Ok(done) => done,

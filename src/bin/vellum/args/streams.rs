@@ -172,4 +172,7 @@ pub(crate) struct ScrubArgs {
     /// Mend damaged pages from this store's directory or exported stream; may be given several times.
     #[arg(long, value_name = "DIR|FILE")]
     pub(crate) repair_from: Vec<PathBuf>,
+    /// Read encrypted streams with the key in this file: 32 bytes, or 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE", requires = "repair_from")]
+    pub(crate) key_file: Option<PathBuf>,
 }
