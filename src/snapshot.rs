@@ -280,35 +280,64 @@ impl Drop for HeldInUse<'_> {
     }
 }
 
-/// Lends pages of a snapshot for as long as it lives, where a [`View`] would have to stay with its thread.
+/// Lends pages of a snapshot, where a [`View`] would have to stay with its thread.
 ///
-/// It keeps what a view keeps, by other means: the version by the snapshot, entered so that it can't be revoked meanwhile (4),
-/// and the mappings by the table of segments. Bytes at a location never change while a version sees them (8).
+/// While anything is lent ([`Lender::begin`] to [`Lender::end`]), it keeps what a view keeps, by other means: the version by the
+/// snapshot, entered so that it can't be revoked meanwhile (4), and the mappings by the table of segments. Bytes at a
+/// location never change while a version sees them (8).
 #[cfg(feature = "sqlite")]
 pub(crate) struct Lender {
     snapshot: Snapshot,
     table: Arc<SegmentTable>,
+    covered: u64,
+    is_lending: bool,
 }
 
 #[cfg(feature = "sqlite")]
 impl Lender {
-    /// # Errors
-    /// [`Error::SnapshotRevoked`].
-    pub(crate) fn new(snapshot: &Snapshot) -> Result<Lender> {
-        std::mem::forget(snapshot.in_use()?);
-        // Left again when the lender is dropped.
+    pub(crate) fn new(snapshot: &Snapshot) -> Lender {
+        // Taken after the root was published, so it has every segment that the version reaches.
         let table = Arc::clone(&snapshot.core.segments.table());
-        Ok(Lender { snapshot: snapshot.clone(), table })
+        let (height, page_count) = (snapshot.root().height, snapshot.page_count());
+        let covered = if height == 0 { 0 } else { page_count.min(capacity(height)) };
+        Lender { snapshot: snapshot.clone(), table, covered, is_lending: false }
     }
 
-    /// The page's bytes where they lie; `None` if it holds nothing or would have to be copied.
+    /// From now on what is lent stays.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotRevoked`].
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        if !self.is_lending {
+            // Left again at the end.
+            std::mem::forget(self.snapshot.in_use()?);
+            self.is_lending = true;
+        }
+        Ok(())
+    }
+
+    /// Nothing is lent any more.
+    pub(crate) fn end(&mut self) {
+        if std::mem::take(&mut self.is_lending) {
+            self.snapshot.core.registry.leave(self.snapshot.slot);
+        }
+    }
+
+    /// The page's bytes where they lie; `None` if it holds nothing or would have to be copied, or if lending hasn't begun.
     pub(crate) fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
         let Snapshot { core, .. } = &self.snapshot;
         let root = self.snapshot.root();
-        if id.0 >= root.page_count {
+        if !self.is_lending || id.0 >= root.page_count {
             return Ok(None);
         }
-        let entry = lookup(&core.slab, root, id, &core.epoch.pin())?;
+        let guard = core.epoch.pin();
+        if id.0 < self.covered
+            && let Some(entry) = quick_lookup(root, id)
+            && let Some(bytes) = core.segments.quick_page(&self.table, entry)
+        {
+            return Ok(Some(bytes));
+        }
+        let entry = lookup(&core.slab, root, id, &guard)?;
         match core.segments.page(&self.table, id, entry)? {
             Some(PageBytes::InPlace(bytes)) => Ok(Some(bytes)),
             _ => Ok(None),
@@ -324,7 +353,7 @@ impl Lender {
 #[cfg(feature = "sqlite")]
 impl Drop for Lender {
     fn drop(&mut self) {
-        self.snapshot.core.registry.leave(self.snapshot.slot);
+        self.end();
     }
 }
 

@@ -75,6 +75,12 @@ impl Counters {
         self.group_sizes.record(transactions);
     }
 
+    /// Transactions that were committed so far.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn transactions(&self) -> u64 {
+        self.transactions.load(Ordering::Relaxed)
+    }
+
     /// Once every so many batches.
     pub(crate) fn is_time_to_govern(&self) -> bool {
         self.batches.load(Ordering::Relaxed).is_multiple_of(GOVERN_EVERY)

@@ -350,6 +350,32 @@ impl WriteTxn {
         done
     }
 
+    /// Commits if the store's contents are still those that the transaction read from, whoever changed what in them.
+    ///
+    /// # Errors
+    /// As [`WriteTxn::commit`].
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn commit_unchanged(mut self, durability: Durability) -> Result<Version> {
+        let contents = (self.snapshot.fingerprint(), self.snapshot.page_count());
+        self.reads.get_or_insert_default().get_mut().contents = Some(contents);
+        self.commit_with(durability)
+    }
+
+    /// Takes back what was written to a page, if it is what the snapshot holds as `is_same` sees it, and if that isn't all that the
+    /// transaction changes.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn spare(&mut self, id: PageId, is_same: impl Fn(&[u8], &[u8]) -> bool) -> Result<()> {
+        let Some(written) = self.written(id) else { return Ok(()) };
+        if id.0 >= self.snapshot.page_count() || !self.differs_but_for(Some(id))? {
+            return Ok(());
+        }
+        let is_spared = self.snapshot.view().page(id)?.is_some_and(|page| is_same(page, written));
+        if is_spared && let Some(Private::Written(bytes)) = self.pages.remove(&id) {
+            self.memory -= bytes.len() as u64 + ENTRY_BYTES;
+        }
+        Ok(())
+    }
+
     /// The transaction's own bytes of a page, if it wrote any.
     #[cfg(feature = "sqlite")]
     pub(crate) fn written(&self, id: PageId) -> Option<&[u8]> {
@@ -368,11 +394,16 @@ impl WriteTxn {
     /// Whether any page differs from the snapshot's. Costs a comparison of each page up to the first that does.
     #[cfg(feature = "sqlite")]
     pub(crate) fn differs(&self) -> Result<bool> {
+        self.differs_but_for(None)
+    }
+
+    #[cfg(feature = "sqlite")]
+    fn differs_but_for(&self, spared: Option<PageId>) -> Result<bool> {
         if self.page_count != self.snapshot.page_count() {
             return Ok(true);
         }
         let view = self.snapshot.view();
-        for (id, private) in &self.pages {
+        for (id, private) in self.pages.iter().filter(|(id, _)| Some(**id) != spared) {
             match (private, view.page(*id)?) {
                 (Private::Written(bytes), Some(page)) if **bytes == *page => {}
                 _ => return Ok(true),

@@ -1,5 +1,5 @@
 //! Goal: what SQLite promises holds on vellum, and what vellum adds holds too: every shape of transaction is one commit, readers keep
-//! their snapshot and never wait, a writer with an old one is told so, failures reach SQLite with the right code.
+//! their snapshot and never wait, a writer with an old one is told so. (What fails: `sqlite_faults`.)
 //!
 //! Method: connections through rusqlite, to stores in memory and on disk, with and without batches of atomic writes.
 #![allow(
@@ -9,72 +9,15 @@
     reason = "tests count in small numbers"
 )]
 
+#[path = "common/sqlite.rs"]
+mod common;
+
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::{Db, WAYS, check, extended, one, small};
 use rusqlite::{Connection, ErrorCode, params};
-use vellum::storage::Storage;
-use vellum::storage::sim::{Fault, SimDisk};
 use vellum::{Options, Store, sqlite};
-
-/// A store in memory, registered under a name of its own.
-struct Db {
-    store: Store,
-    name: String,
-    more: &'static str,
-}
-
-impl Db {
-    fn new(options: Options, more: &'static str) -> Db {
-        Db::on(Store::in_memory(options).unwrap(), more)
-    }
-
-    fn on(store: Store, more: &'static str) -> Db {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("test-{}.db", COUNT.fetch_add(1, Ordering::Relaxed));
-        sqlite::register(&store, &name).unwrap();
-        Db { store, name, more }
-    }
-
-    fn open(&self) -> Connection {
-        self.open_with("")
-    }
-
-    fn open_with(&self, parameters: &str) -> Connection {
-        Connection::open(format!("file:{}?vfs=vellum{}{parameters}", self.name, self.more)).unwrap()
-    }
-}
-
-impl Drop for Db {
-    fn drop(&mut self) {
-        assert!(sqlite::unregister(&self.name));
-    }
-}
-
-fn small() -> Options {
-    Options::new().segment_size(1 << 20).background(false)
-}
-
-/// With batches of atomic writes, and without: both ways must do the same.
-const WAYS: [&str; 2] = ["", "&batches=0"];
-
-fn one<T: rusqlite::types::FromSql>(db: &Connection, sql: &str) -> T {
-    db.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{sql}: {error}"))
-}
-
-fn check(db: &Connection) {
-    assert_eq!(one::<String>(db, "PRAGMA integrity_check"), "ok");
-}
-
-fn extended(error: &rusqlite::Error) -> i32 {
-    match error {
-        rusqlite::Error::SqliteFailure(failure, _) => failure.extended_code,
-        other => panic!("not of SQLite's: {other}"),
-    }
-}
 
 #[test]
 fn this_sqlite_has_batches_so_that_both_ways_are_tested() {
@@ -398,13 +341,22 @@ fn functions_say_what_is_wrong() {
     says(&c, "SELECT vellum_snapshot('inside')", "commit or roll back first");
     let other = db.open();
     says(&other, "SELECT vellum_rollback('empty')", "another connection is writing");
+    let busy = other.query_row("SELECT vellum_rollback('empty')", [], |_| Ok(())).unwrap_err();
+    assert_eq!(busy.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+    // What fails in a function has nothing to do with the transaction around it.
+    c.execute_batch("INSERT INTO t VALUES (5)").unwrap();
+    says(&c, "SELECT vellum_export('/nowhere/at/all.db')", "/nowhere/at/all.db");
     c.execute_batch("COMMIT").unwrap();
+    assert_eq!(one::<i64>(&other, "SELECT x FROM t"), 5);
     let plain = Connection::open_in_memory().unwrap();
     says(&plain, "SELECT vellum_version()", "no database on vellum");
     says(&c, "SELECT vellum_version('temp')", "no database on vellum");
     // A schema can't call what writes files.
-    c.execute_batch("CREATE VIEW v AS SELECT vellum_export('/tmp/never') AS x").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let never = home.path().join("never.db");
+    c.execute_batch(&format!("CREATE VIEW v AS SELECT vellum_export('{}') AS x", never.display())).unwrap();
     says(&c, "SELECT * FROM v", "unsafe use of vellum_export");
+    assert!(!never.exists());
     assert!(one::<i64>(&c, "SELECT value FROM vellum_stats WHERE name = 'transactions'") > 0);
 }
 
@@ -558,75 +510,6 @@ fn exclusive_locking_mode_holds_the_slot_and_commits() {
 }
 
 #[test]
-fn bad_input_has_its_code_and_its_message() {
-    let home = tempfile::tempdir().unwrap();
-    sqlite::use_paths().unwrap();
-    let open =
-        |path: &Path, more: &str| Connection::open(format!("file:{}?vfs=vellum{more}", path.display()));
-
-    // A store whose pages are something else.
-    let store = Store::in_memory(small()).unwrap();
-    let mut txn = store.begin().unwrap();
-    let id = txn.allocate().unwrap();
-    txn.write(id, &[7; 4096]).unwrap();
-    txn.commit().unwrap();
-    let db = Db::on(store, "");
-    let error = db.open().query_row("SELECT * FROM sqlite_schema", [], |_| Ok(())).unwrap_err();
-    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase));
-
-    // A file, a directory that is something else, and none.
-    let file = home.path().join("file");
-    std::fs::write(&file, b"text").unwrap();
-    assert_eq!(open(&file, "").unwrap_err().sqlite_error_code(), Some(ErrorCode::CannotOpen));
-    assert!(sqlite::last_error().unwrap().contains("not a directory"));
-    std::fs::create_dir(home.path().join("dir")).unwrap();
-    std::fs::write(home.path().join("dir/something"), b"else").unwrap();
-    assert_eq!(
-        open(&home.path().join("dir"), "").unwrap_err().sqlite_error_code(),
-        Some(ErrorCode::NotADatabase)
-    );
-    let missing = open(&home.path().join("missing"), "&mode=rw").unwrap_err();
-    assert_eq!(missing.sqlite_error_code(), Some(ErrorCode::CannotOpen));
-    assert!(!home.path().join("missing").exists());
-    assert!(open(&home.path().join("odd"), "&page_size=1000").is_err());
-    assert!(sqlite::last_error().unwrap().contains("power of two"));
-    assert!(open(&home.path().join("odd"), "&page_size=big").is_err());
-
-    // Open elsewhere.
-    let elsewhere = home.path().join("elsewhere");
-    let held = Store::open(&elsewhere, small()).unwrap();
-    assert_eq!(open(&elsewhere, "").unwrap_err().sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
-    assert!(sqlite::last_error().unwrap().contains("in use"));
-    // By name in this process, it works.
-    sqlite::register(&held, "held.db").unwrap();
-    assert!(sqlite::register(&held, "held.db").unwrap_err().to_string().contains("registered"));
-    assert!(sqlite::register(&held, "a?b").is_err());
-    Connection::open("file:held.db?vfs=vellum").unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
-    assert!(sqlite::unregister("held.db") && !sqlite::unregister("held.db"));
-
-    // Without locks.
-    let c = open(&home.path().join("unlocked"), "&nolock=1");
-    assert!(c.is_err() || c.unwrap().execute_batch("CREATE TABLE u (x)").is_err());
-}
-
-#[test]
-fn a_transaction_beyond_memory_is_refused_whole() {
-    for way in WAYS {
-        let db = Db::new(small().transaction_memory(1 << 20), way);
-        let c = db.open();
-        c.execute_batch("PRAGMA cache_size=10; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
-        let fingerprint = db.store.stats().fingerprint;
-        let error = c.execute("INSERT INTO t VALUES (randomblob(3000000))", []).unwrap_err();
-        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DiskFull), "{error}");
-        assert!(one::<String>(&c, "SELECT vellum_error()").contains("transaction_memory"));
-        assert_eq!(db.store.stats().fingerprint, fingerprint);
-        c.execute("INSERT INTO t VALUES (2)", []).unwrap();
-        assert_eq!(one::<i64>(&c, "SELECT sum(x) FROM t"), 3);
-        check(&c);
-    }
-}
-
-#[test]
 fn two_names_of_one_store_share_the_writers_slot() {
     let db = Db::new(small(), "");
     sqlite::register(&db.store, "second-name.db").unwrap();
@@ -641,60 +524,4 @@ fn two_names_of_one_store_share_the_writers_slot() {
     b.execute("INSERT INTO t VALUES (2)", params![]).unwrap();
     assert!(sqlite::unregister("second-name.db"));
     assert_eq!(one::<i64>(&b, "SELECT sum(x) FROM t"), 3, "open connections go on");
-}
-
-#[test]
-fn a_failed_commit_is_never_tried_again_through_a_journal() {
-    for way in WAYS {
-        let disk = SimDisk::new(1);
-        let storage: Arc<dyn Storage> = Arc::new(disk.storage());
-        let db = Db::on(Store::open_on(storage, small()).unwrap(), way);
-        let c = db.open();
-        c.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
-        let fingerprint = db.store.stats().fingerprint;
-        for index in disk.io_count()..disk.io_count() + 200 {
-            disk.fail_at(index, Fault::EIO);
-        }
-        let error = c.execute("INSERT INTO t VALUES (2)", []).unwrap_err();
-        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure), "{error}");
-        assert_eq!(db.store.stats().fingerprint, fingerprint, "the state is unchanged");
-        assert_eq!(one::<i64>(&c, "SELECT sum(x) FROM t"), 1, "and is read");
-        // The disk is well again, but the store can't know what it holds: it must be opened anew.
-        disk.clear_faults();
-        let error = c.execute("INSERT INTO t VALUES (4)", []).unwrap_err();
-        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure), "{error}");
-        assert!(one::<String>(&c, "SELECT vellum_error()").contains("takes no more writes"));
-        assert_eq!(one::<i64>(&c, "SELECT sum(x) FROM t"), 1);
-        check(&db.open());
-    }
-}
-
-#[test]
-fn a_full_disk_refuses_a_transaction_and_nothing_else() {
-    for way in WAYS {
-        let disk = SimDisk::new(1);
-        let storage: Arc<dyn Storage> = Arc::new(disk.storage());
-        let db = Db::on(Store::open_on(storage, small()).unwrap(), way);
-        let c = db.open();
-        c.execute_batch("CREATE TABLE t (x)").unwrap();
-        let (mut rows, mut refused) = (0, 0);
-        for ahead in 0..4 {
-            disk.fail_at(disk.io_count() + ahead, Fault::ShortWrite);
-            match c.execute("INSERT INTO t VALUES (randomblob(9000))", []) {
-                Ok(_) => rows += 1,
-                Err(error) => {
-                    refused += 1;
-                    disk.clear_faults();
-                    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DiskFull), "{error}");
-                    assert_eq!(one::<i64>(&c, "SELECT count(*) FROM t"), rows);
-                    check(&db.open());
-                    break;
-                }
-            }
-        }
-        assert_eq!(refused, 1);
-        c.execute("INSERT INTO t VALUES (4)", []).unwrap();
-        assert_eq!(one::<i64>(&db.open(), "SELECT count(*) FROM t"), rows + 1);
-        check(&c);
-    }
 }

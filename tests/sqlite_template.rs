@@ -2,7 +2,8 @@
 //! nothing of it is left.
 //!
 //! Method: forks and clones written to side by side; this test binary starts itself several times, as a runner that has a process for
-//! each test does, and kills one in the middle.
+//! each test does, and kills one in the middle. Under such a runner itself (`cargo nextest run --all-features --test sqlite_template`) the
+//! cases of `shared` are processes that share one template.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -150,4 +151,45 @@ fn processes_build_once_and_leave_nothing() {
         assert!(!text.contains("built here"), "the first had built it");
     }
     assert_eq!((left("golden-"), left("case-"), left("building")), (1, 0, 0));
+}
+
+/// The suite of somebody who has a template: each case gets its own database, whichever thread or process it runs in.
+mod shared {
+    use super::*;
+
+    fn case(change: &str, expected: i64) {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sqlite_template_shared");
+        let template = Template::build_in(dir, SCHEMA, fill).unwrap();
+        for _ in 0..5 {
+            let database = template.fork().unwrap();
+            assert_eq!(sum(database.uri()), GOLDEN);
+            Connection::open(database.uri()).unwrap().execute_batch(change).unwrap();
+            assert_eq!(sum(database.uri()), expected);
+        }
+    }
+
+    #[test]
+    fn one_case_doubles() {
+        case("UPDATE t SET x = 2 * x", 2 * GOLDEN);
+    }
+
+    #[test]
+    fn one_case_deletes() {
+        case("DELETE FROM t WHERE id <> 100", 700);
+    }
+
+    #[test]
+    fn one_case_inserts() {
+        case("INSERT INTO t VALUES (501, 5)", GOLDEN + 5);
+    }
+
+    #[test]
+    fn one_case_vacuums() {
+        case("DELETE FROM t WHERE id > 10; VACUUM", 7 * 55);
+    }
+
+    #[test]
+    fn one_case_changes_the_schema() {
+        case("CREATE TABLE u AS SELECT * FROM t; DROP TABLE t; ALTER TABLE u RENAME TO t", GOLDEN);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::format::checksum::PageChecksum;
 use crate::format::names::NameChange;
-use crate::id::{PageId, Version};
+use crate::id::{Fingerprint, PageId, Version};
 use crate::options::Durability;
 
 /// What a serializable transaction saw, and therefore depends on.
@@ -14,6 +14,8 @@ pub(crate) struct ReadSet {
     pub(crate) pages: HashSet<PageId>,
     pub(crate) page_count: bool,
     pub(crate) meta: bool,
+    /// All of it: fingerprint and page count of what was read, which must still be what the store holds.
+    pub(crate) contents: Option<(Fingerprint, u64)>,
 }
 
 /// A transaction that asks to be committed.

@@ -11,7 +11,7 @@ use crossbeam_epoch::Guard;
 
 use super::request::Request;
 use crate::error::{Error, Result};
-use crate::id::{PageId, Version};
+use crate::id::{Fingerprint, PageId, Version};
 use crate::table::lookup::{lookup, youngest_from};
 use crate::table::root::Root;
 use crate::table::slab::Slab;
@@ -84,6 +84,9 @@ impl<'a> Validator<'a> {
             if reads.meta {
                 self.check_meta(request.snapshot)?;
             }
+            if let Some(contents) = reads.contents {
+                self.check_contents(contents, request.snapshot)?;
+            }
         }
         if !is_only {
             self.claimed.extend(request.writes.iter().map(|(id, _, _)| *id));
@@ -134,6 +137,17 @@ impl<'a> Validator<'a> {
             return self.conflict(id, winner, snapshot);
         }
         self.check_page_count(snapshot)
+    }
+
+    /// For those who depend on every page: a new version with the same pages (a name, say) does no harm.
+    fn check_contents(&self, contents: (Fingerprint, u64), snapshot: Version) -> Result<()> {
+        if !self.claimed.is_empty() || self.claims_page_count {
+            return self.conflict(PageId(0), self.version, snapshot);
+        }
+        match (self.tip.fingerprint, self.tip.page_count) == contents {
+            true => Ok(()),
+            false => self.conflict(PageId(0), self.tip.version, snapshot),
+        }
     }
 
     fn check_meta(&self, snapshot: Version) -> Result<()> {

@@ -19,6 +19,8 @@ pub(super) enum Doing {
     Reading,
     Writing,
     Committing,
+    /// What a function in a statement was asked for.
+    Asking,
 }
 
 /// The extended result code for an error.
@@ -40,6 +42,7 @@ pub(super) fn code_of(error: &Error, doing: Doing) -> c_int {
             Doing::Reading => ffi::SQLITE_IOERR_READ,
             Doing::Writing => ffi::SQLITE_IOERR_WRITE,
             Doing::Committing => ffi::SQLITE_IOERR_FSYNC,
+            Doing::Asking => ffi::SQLITE_ERROR,
         },
     }
 }

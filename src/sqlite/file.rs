@@ -20,20 +20,28 @@ use libsqlite3_sys as ffi;
 
 use super::database::{Database, Identity, identity_of};
 use super::error::{Doing, code_of, tell};
-use super::header::{CHANGE_MARK, FORMATS, Header};
+use super::header::{CHANGE_MARK, FORMATS, Header, are_same_but_for_counters};
+use super::lending::Lending;
+use super::pages::{hide_wal, parts, read_snapshot, read_txn};
 use crate::error::{Error, Result};
 use crate::id::{PageId, Version};
 use crate::options::{Durability, Isolation};
-use crate::snapshot::{Lender, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::txn::WriteTxn;
 
 /// Files are numbered, for the writer's slot.
 static FILES: AtomicU64 = AtomicU64::new(1);
 
+/// The bytes of [`CHANGE_MARK`].
+type Mark = [u8; 16];
+
+/// Bytes of SQLite's smallest pages.
+const PAGE_BYTES_MIN: usize = 512;
+
 pub(super) struct MainFile {
     pub(super) database: Arc<Database>,
     number: u64,
-    page_size: u64,
+    pub(super) page_size: u64,
     /// The named snapshot that the file was opened at, if it was.
     fixed: Option<Snapshot>,
     is_read_only: bool,
@@ -41,19 +49,18 @@ pub(super) struct MainFile {
     pub(super) has_batches: bool,
     lock: c_int,
     /// What is read, from SHARED on.
-    snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<Snapshot>,
     /// What was written and not committed, and the file's length then.
-    txn: Option<(WriteTxn, u64)>,
+    pub(super) txn: Option<(WriteTxn, u64)>,
     failed: Option<c_int>,
     /// Somebody else changed pages right behind a commit, so that no version has what SQLite's cache now holds.
-    is_overtaken: bool,
+    pub(super) is_overtaken: bool,
     pub(super) durability: Durability,
     /// The contents that SQLite's page cache is true for, as far as it is known.
     cached: Option<Identity>,
-    /// Pages that SQLite has pointers to, and what keeps them.
-    lenders: Vec<Lender>,
-    lent: u64,
-    pub(super) lend_limit: i64,
+    /// What SQLite remembers of [`CHANGE_MARK`]: as it read or wrote it last.
+    mark: Option<Mark>,
+    pub(super) lending: Lending,
     /// Why the file failed last.
     pub(super) message: Option<String>,
 }
@@ -81,9 +88,8 @@ impl MainFile {
             is_overtaken: false,
             durability: Durability::Sync,
             cached: None,
-            lenders: Vec::new(),
-            lent: 0,
-            lend_limit: 0,
+            mark: None,
+            lending: Lending::default(),
             message: None,
         }
     }
@@ -192,6 +198,7 @@ impl MainFile {
         }
         if level == ffi::SQLITE_LOCK_NONE {
             self.snapshot = None;
+            self.end_lending();
             self.is_overtaken = false;
         }
         self.lock = self.lock.min(level);
@@ -228,7 +235,7 @@ impl MainFile {
     pub(super) fn read(&mut self, buf: &mut [u8], offset: u64) -> c_int {
         if self.is_overtaken {
             buf.fill(0);
-            return ffi::SQLITE_BUSY_SNAPSHOT;
+            return self.refuse_overtaken();
         }
         match self.try_read(buf, offset) {
             Ok(true) => ffi::SQLITE_OK,
@@ -242,6 +249,13 @@ impl MainFile {
 
     /// Fills `buf`; whether the file had that much.
     fn try_read(&mut self, buf: &mut [u8], offset: u64) -> Result<bool> {
+        if offset == CHANGE_MARK.start
+            && let Ok(buf) = <&mut Mark>::try_from(&mut *buf)
+            && let Some(mark) = self.answer_mark()
+        {
+            *buf = mark;
+            return Ok(true);
+        }
         let (end, is_whole) = match &self.txn {
             Some((txn, len)) => {
                 let have = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
@@ -265,25 +279,28 @@ impl MainFile {
         if offset < FORMATS.end && end > FORMATS.start {
             hide_wal(buf, offset);
         }
-        if offset == CHANGE_MARK.start && end == CHANGE_MARK.end {
-            self.mark_change(buf);
-        } else if offset == 0 && buf.len() >= 512 && self.txn.is_none() {
-            self.cached = self.snapshot.as_ref().map(identity_of);
+        // Not the header alone, which is read before there is a cache.
+        if offset == 0 && buf.len() >= PAGE_BYTES_MIN {
+            self.mark = mark_in(buf);
+            if self.txn.is_none() {
+                self.cached = self.snapshot.as_ref().map(identity_of);
+            }
         }
         Ok(is_whole)
     }
 
     /// SQLite asks whether its cache is still true, by comparing these bytes with those that it remembers. They hold counters,
-    /// which a rollback to an older version can bring back to where they were; versions don't repeat.
-    fn mark_change(&mut self, buf: &mut [u8]) {
-        let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.txn.is_none()) else { return };
-        let now = identity_of(snapshot);
-        if self.cached.is_some_and(|cached| cached != now) {
-            for byte in buf.iter_mut() {
-                *byte = !*byte;
-            }
+    /// which don't tell: a rollback to an older version can bring them back to where they were, and a commit need not
+    /// store them ([`MainFile::try_commit`]). So the answer is what it remembers, or what it surely doesn't. `None`: there is
+    /// nothing to compare with.
+    fn answer_mark(&mut self) -> Option<Mark> {
+        let snapshot =
+            self.snapshot.as_ref().filter(|snapshot| self.txn.is_none() && snapshot.page_count() > 0)?;
+        let (now, mark) = (identity_of(snapshot), self.mark?);
+        match self.cached.replace(now)? == now {
+            true => Some(mark),
+            false => Some(mark.map(|byte| !byte)),
         }
-        self.cached = Some(now);
     }
 
     // ---- writing -----------------------------------------------------------------------------------------------------
@@ -294,6 +311,9 @@ impl MainFile {
         }
         if !self.is_writing() {
             return self.refuse_unlocked();
+        }
+        if self.is_overtaken {
+            return self.refuse_overtaken();
         }
         match self.try_write(bytes, offset) {
             Ok(()) => ffi::SQLITE_OK,
@@ -323,6 +343,9 @@ impl MainFile {
     }
 
     fn try_write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        if offset == 0 {
+            self.mark = mark_in(bytes);
+        }
         let page_size = self.page_size;
         let (txn, len) = self.txn()?;
         let end = offset + bytes.len() as u64;
@@ -348,6 +371,9 @@ impl MainFile {
         }
         if !self.is_writing() {
             return self.refuse_unlocked();
+        }
+        if self.is_overtaken {
+            return self.refuse_overtaken();
         }
         match self.try_truncate(len) {
             Ok(()) => ffi::SQLITE_OK,
@@ -394,21 +420,34 @@ impl MainFile {
         if !txn.differs()? {
             return Ok(());
         }
-        let touched = txn.touched();
-        let page_count = txn.page_count();
-        let version = txn.commit_with(self.durability)?;
-        let before = self.snapshot.replace(self.database.store.snapshot());
-        if let (Some(before), Some(now)) = (before, &self.snapshot) {
-            if now.version() != version && !is_only_change(&before, now, version, &touched, page_count)? {
-                let message =
-                    "pages were changed beside SQLite, behind a commit: end the transaction and begin again";
-                self.message = Some(message.to_owned());
-                self.is_overtaken = true;
-                self.failed = Some(tell(ffi::SQLITE_BUSY_SNAPSHOT, message));
-            }
-            self.cached = Some(identity_of(now));
+        // Most often it is the counter of changes alone that does, which nobody needs: see `answer_mark`.
+        txn.spare(PageId(0), are_same_but_for_counters)?;
+        let (touched, page_count) = (txn.touched(), txn.page_count());
+        let counters = &self.database.store.core().counters;
+        let transactions = counters.transactions();
+        let version = txn.commit_unchanged(self.durability)?;
+        let now = self.database.store.snapshot();
+        let before = self.snapshot.replace(now.clone());
+        // It was committed on what was read. Nothing came behind it, and nothing else is in this version?
+        let is_alone = now.version() == version && counters.transactions() == transactions + 1;
+        let before = before.filter(|_| !is_alone);
+        self.cached = Some(identity_of(&now));
+        if let Some(before) = before
+            && !is_only_change(&before, &now, version, &touched, page_count).unwrap_or(false)
+        {
+            // The next transaction finds the cache to be another version's.
+            self.cached = Some(identity_of(&before));
+            self.is_overtaken = true;
         }
         Ok(())
+    }
+
+    /// Somebody wrote pages beside SQLite: its cache is no version's until the transaction has ended, which is committed.
+    fn refuse_overtaken(&mut self) -> c_int {
+        let message =
+            "pages were written beside SQLite, behind its commit: end the transaction and begin again";
+        self.message = Some(message.to_owned());
+        tell(ffi::SQLITE_BUSY_SNAPSHOT, message)
     }
 
     /// A batch of atomic writes was given up: so is the whole transaction.
@@ -419,48 +458,18 @@ impl MainFile {
         }
         ffi::SQLITE_OK
     }
-
-    // ---- lending -----------------------------------------------------------------------------------------------------
-
-    /// Lends bytes of a page where they lie, until [`MainFile::take_back`]; `None`: read them instead.
-    pub(super) fn lend(&mut self, offset: u64, len: usize) -> Option<*const u8> {
-        let end = offset.checked_add(len as u64)?;
-        if end > u64::try_from(self.lend_limit).ok()? || self.is_overtaken {
-            return None;
-        }
-        let (id, start) = (PageId(offset / self.page_size), usize::try_from(offset % self.page_size).ok()?);
-        if start as u64 + len as u64 > self.page_size || id.0 == 0 {
-            return None;
-        }
-        if let Some((txn, len)) = &self.txn
-            && (txn.written(id).is_some() || end > *len)
-        {
-            return None;
-        }
-        let snapshot = self.snapshot.as_ref()?;
-        if self.lenders.last().is_none_or(|lender| lender.version() != snapshot.version()) {
-            self.lenders.push(Lender::new(snapshot).ok()?);
-        }
-        // What can't be had is found out again, and told, when it is read.
-        let page = self.lenders.last()?.page(id).ok()??;
-        let bytes = page.get(start..start + len)?.as_ptr();
-        self.lent += 1;
-        Some(bytes)
-    }
-
-    /// One that was lent is no longer used.
-    pub(super) fn take_back(&mut self) {
-        self.lent = self.lent.saturating_sub(1);
-        if self.lent == 0 {
-            self.lenders.clear();
-        }
-    }
 }
 
 impl Drop for MainFile {
     fn drop(&mut self) {
         self.database.leave_writer(self.number);
     }
+}
+
+/// What a page that begins the file says.
+fn mark_in(page: &[u8]) -> Option<Mark> {
+    let range = usize::try_from(CHANGE_MARK.start).ok()?..usize::try_from(CHANGE_MARK.end).ok()?;
+    page.get(range)?.try_into().ok()
 }
 
 /// Whether what differs from `before` is what `version` changed and nothing else. After a commit the current version may be
@@ -481,82 +490,4 @@ fn is_only_change(
         }
     }
     Ok(true)
-}
-
-/// The pages that `len` bytes at `offset` lie in: each with where they begin in it, and which of the bytes they are.
-fn parts(
-    page_size: u64,
-    offset: u64,
-    len: usize,
-) -> impl Iterator<Item = (PageId, usize, std::ops::Range<usize>)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        if at >= len {
-            return None;
-        }
-        let position = offset + at as u64;
-        let start = position % page_size;
-        let part = usize::try_from(page_size - start).unwrap_or(usize::MAX).min(len - at);
-        let range = at..at + part;
-        at += part;
-        Some((PageId(position / page_size), usize::try_from(start).unwrap_or(usize::MAX), range))
-    })
-}
-
-/// Reads what lies before the file's end; tells up to where, and whether that was all.
-fn read_snapshot(snapshot: &Snapshot, page_size: u64, buf: &mut [u8], offset: u64) -> Result<(u64, bool)> {
-    let view = snapshot.view();
-    let whole = (offset + buf.len() as u64, true);
-    // A whole page is by far the most frequent.
-    if buf.len() as u64 == page_size
-        && offset.is_multiple_of(page_size)
-        && offset / page_size < view.page_count()
-    {
-        match view.page(PageId(offset / page_size))? {
-            Some(page) => buf.copy_from_slice(page),
-            None => buf.fill(0),
-        }
-        return Ok(whole);
-    }
-    for (id, start, part) in parts(page_size, offset, buf.len()) {
-        if id.0 >= view.page_count() {
-            buf[part.start..].fill(0);
-            return Ok((offset + part.start as u64, false));
-        }
-        let buf = &mut buf[part];
-        match view.page(id)? {
-            Some(page) => buf.copy_from_slice(&page[start..start + buf.len()]),
-            None => buf.fill(0),
-        }
-    }
-    Ok(whole)
-}
-
-fn read_txn(txn: &WriteTxn, page_size: u64, buf: &mut [u8], offset: u64) -> Result<()> {
-    for (id, start, part) in parts(page_size, offset, buf.len()) {
-        let buf = &mut buf[part];
-        if let Some(page) = txn.written(id) {
-            buf.copy_from_slice(&page[start..start + buf.len()]);
-        } else if buf.len() as u64 == page_size {
-            if !txn.read(id, buf)? {
-                buf.fill(0);
-            }
-        } else {
-            let mut page = vec![0; txn.page_size()];
-            txn.read(id, &mut page)?;
-            buf.copy_from_slice(&page[start..start + buf.len()]);
-        }
-    }
-    Ok(())
-}
-
-/// A file that was last used with a WAL says so, and would not be opened without one. Its pages are the same.
-fn hide_wal(buf: &mut [u8], offset: u64) {
-    for at in FORMATS {
-        if let Some(byte) = at.checked_sub(offset).and_then(|at| buf.get_mut(usize::try_from(at).ok()?))
-            && *byte == 2
-        {
-            *byte = 1;
-        }
-    }
 }

@@ -35,7 +35,12 @@ pub(super) struct Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { code: code_of(&error, Doing::Writing), message: error.to_string() }
+        // After these SQLite ends the transaction around the statement too, which has nothing to do with it.
+        let code = match code_of(&error, Doing::Asking) {
+            code if matches!(code & 0xff, ffi::SQLITE_FULL | ffi::SQLITE_IOERR) => ffi::SQLITE_ERROR,
+            code => code,
+        };
+        Failure { code, message: error.to_string() }
     }
 }
 
@@ -92,12 +97,10 @@ unsafe extern "C" fn call(
             Ok(value) => set_result(api, context, &value),
             Err(failure) => {
                 let message = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
-                // SAFETY: SQLite copies the message.
+                // SAFETY: SQLite copies the message, and leaves it where a code follows.
                 unsafe {
                     (api.result_error)(context, message.as_ptr(), -1);
                     (api.result_error_code)(context, failure.code);
-                    // The code puts its own text in the message's place.
-                    (api.result_error)(context, message.as_ptr(), -1);
                 }
             }
         }

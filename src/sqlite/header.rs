@@ -8,6 +8,9 @@ pub(super) const FORMATS: std::ops::Range<u64> = 18..20;
 /// What a connection compares with what it remembers, to tell whether the file was changed by another.
 pub(super) const CHANGE_MARK: std::ops::Range<u64> = 24..40;
 
+/// Where the counter of changes stands, and where it is noted with which one the rest was written.
+const COUNTERS: [std::ops::Range<usize>; 2] = [24..28, 92..96];
+
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +70,15 @@ impl Header {
     }
 }
 
+/// Whether pages that begin a database file are the same but for the counter of changes.
+pub(super) fn are_same_but_for_counters(one: &[u8], other: &[u8]) -> bool {
+    let [counter, valid_for] = COUNTERS;
+    [0..counter.start, counter.end..valid_for.start, valid_for.end..one.len()].into_iter().all(|part| {
+        let (one, other) = (one.get(part.clone()), other.get(part));
+        one.is_some() && one == other
+    }) && one.len() == other.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +102,18 @@ mod tests {
         bytes[95] = 7;
         assert_eq!(Header::read(&bytes).unwrap().file_len(), Some(3 * 65536));
         assert_eq!(Header::read(&bytes[..50]), None);
+    }
+
+    #[test]
+    fn only_the_counter_of_changes_is_not_looked_at() {
+        let page = [7; 512];
+        for at in 0..512 {
+            let mut other = page;
+            other[at] = 8;
+            let expected = (24..28).contains(&at) || (92..96).contains(&at);
+            assert_eq!(are_same_but_for_counters(&page, &other), expected, "byte {at}");
+        }
+        assert!(!are_same_but_for_counters(&page, &page[..500]) && !are_same_but_for_counters(&[], &[]));
     }
 
     #[test]

@@ -292,9 +292,9 @@ unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argum
             ffi::SQLITE_FCNTL_MMAP_SIZE => {
                 // SAFETY: this operation's argument is a 64-bit integer, set to what held before.
                 let limit = unsafe { &mut *argument.cast::<i64>() };
-                let before = main.lend_limit;
+                let before = main.lending.limit;
                 if *limit >= 0 {
-                    main.lend_limit = *limit;
+                    main.lending.limit = *limit;
                 }
                 *limit = before;
                 ffi::SQLITE_OK

@@ -13,6 +13,9 @@ use crate::options::Options;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 
+/// Bytes of a template's segments: clones of a store in memory copy them whole, and each clone has one of its own in use.
+const SEGMENT_BYTES: u64 = 4 << 20;
+
 /// A database that was built once, schema and fixtures, and of which each test gets a writable copy of its own.
 ///
 /// A [`fork`](Template::fork) is for tests in this process: what it writes is in memory, and gone with it. A
@@ -49,7 +52,7 @@ impl Template {
     /// # Errors
     /// What `fill` gives, and what [`register`](super::register) and opening a store in memory give.
     pub fn build<E: From<Error>>(fill: impl FnOnce(&str) -> Result<(), E>) -> Result<Template, E> {
-        let store = Store::in_memory(Options::new().background(false))?;
+        let store = Store::in_memory(Options::new().background(false).segment_size(SEGMENT_BYTES))?;
         let database = Database::new(store)?;
         fill(database.uri())?;
         let snapshot = database.store().snapshot();
@@ -137,7 +140,7 @@ fn build_golden<E: From<Error>>(
     fill: impl FnOnce(&str) -> Result<(), E>,
 ) -> Result<(), E> {
     let building = Removed(dir.join("building"));
-    let store = Store::open(&building.0, Options::new().background(false))?;
+    let store = Store::open(&building.0, Options::new().background(false).segment_size(SEGMENT_BYTES))?;
     let database = Database::new(store)?;
     fill(database.uri())?;
     let store = database.store().clone();
