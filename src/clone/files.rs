@@ -79,9 +79,9 @@ impl Core {
             };
             let live_bytes = (*bytes).min(whole);
             let packed = self.segments.packed_record(number);
-            let (name, file, _reader) = self.segments.hold_file(segment)?;
+            let (name, file, reader) = self.segments.hold_file(segment)?;
             let segment = SegmentRecord { number, generation, sequence, live_bytes, tip_bytes: live_bytes };
-            pieces.push(Piece { segment, packed, name, file, owner: self.segments.clone(), _reader });
+            pieces.push(Piece { segment, packed, name, file, owner: self.segments.clone(), _reader: reader });
         }
         Ok(())
     }

@@ -65,7 +65,9 @@ impl Slab {
                 // First this, which waits for the memory of many nodes at once.
                 let mut words =
                     std::array::from_fn(|index| Word::new(self.on_disk(&inner.words[index], graft)));
-                words.iter_mut().for_each(|word| self.copy_under(word, graft, copied));
+                for word in &mut words {
+                    self.copy_under(word, graft, copied);
+                }
                 graft.to.keep_inner(Inner { head: Head::new(inner.head.birth, None), words })
             }
             NodeRef::Leaf(leaf) => {

@@ -364,7 +364,9 @@ fn a_graft_is_the_tree_that_the_other_slab_can_read() {
     let other = Root { word, height: root.height, ..Root::empty(0) };
     let copies = reached(&to, &other);
     assert_eq!(copies.len(), nodes.len() - leaves.len());
-    copies.into_iter().for_each(|pointer| to.free_unpublished(pointer));
+    for pointer in copies {
+        to.free_unpublished(pointer);
+    }
     let all: HashSet<NodePointer> = made.iter().flat_map(|made| reached(&slab, &made.root)).collect();
     all.into_iter().chain(evicted.into_values()).collect::<HashSet<_>>().into_iter().for_each(|pointer| {
         slab.free_unpublished(pointer);
