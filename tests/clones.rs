@@ -366,7 +366,9 @@ fn forks_beside_a_writer_stand_at_their_snapshots() {
             .collect();
         let ended: Vec<_> = forkers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        ended.into_iter().for_each(|ended| ended.unwrap());
+        for ended in ended {
+            ended.unwrap();
+        }
     });
     look(&store, None);
     assert!(store.stats().table_evictions > 0);
