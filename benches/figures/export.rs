@@ -26,7 +26,10 @@ pub(crate) fn beside_writer(ground: &Ground, report: &mut Report) -> Result {
     )?;
     for (kind, durability) in [("buffered", Durability::Buffered), ("durable", Durability::Sync)] {
         let target = ground.dir().join("copy");
-        let alone = || Ok(std::thread::sleep(ALONE));
+        let alone = || {
+            std::thread::sleep(ALONE);
+            Ok(())
+        };
         let beside = || export(&ground.store, &target).map(drop);
         let name = format!("  {kind} one-page commits beside an export (floor: alone)");
         let pair =
