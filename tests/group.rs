@@ -284,7 +284,7 @@ fn an_exported_group_is_imported_whole_or_not_at_all() {
 fn no_policy_takes_one_of_a_group() {
     let stores = stores(2);
     let (whole, _) = group(&stores);
-    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
     whole.create_snapshot("a").unwrap();
     whole.create_snapshot_with("b", Naming::new().expires_at(soon), Quiesce::new()).unwrap();
     stores[0].create_snapshot("own").unwrap();
