@@ -13,8 +13,9 @@ use crate::options::Options;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 
-/// Bytes of a template's segments: clones of a store in memory copy them whole, and each clone has one of its own in use.
-const SEGMENT_BYTES: u64 = 4 << 20;
+/// Bytes of a template's segments. A copy of a store in memory copies them whole, and a fork that is written to clears two of its own
+/// first: tests touch few pages.
+const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// A database that was built once, schema and fixtures, and of which each test gets a writable copy of its own.
 ///
