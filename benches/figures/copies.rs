@@ -12,6 +12,7 @@ use crate::report::{Report, Target};
 use crate::sparse;
 
 const TIMES: usize = 15;
+const FORKS: usize = 300;
 
 /// Names against commits; clones and forks of a store that was just written to, and of one 16 times as large.
 pub(crate) fn copies(ground: &Ground, report: &mut Report) -> Result {
@@ -56,35 +57,44 @@ pub(crate) fn copies(ground: &Ground, report: &mut Report) -> Result {
 fn clone_and_fork(dir: &Path, store: &Store, size: (u64, f64), report: &mut Report) -> Result {
     let (mebibytes, most) = size;
     let target = dir.join("clone");
-    let (mut clones, mut forks, mut again) = (Vec::new(), Vec::new(), Vec::new());
-    let millis = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+    let mut clones = Vec::new();
     for round in 0..TIMES as u64 {
         // So that there is something that isn't on the disk yet.
         commit_one(store, round, round, Durability::Sync)?;
         let start = Instant::now();
         store.snapshot().clone_to(&target)?;
-        clones.push(millis(start));
+        clones.push(start.elapsed().as_secs_f64() * 1e3);
         std::fs::remove_dir_all(&target)?;
-        commit_one(store, round, round, Durability::Sync)?;
-        let snapshot = store.snapshot();
-        let start = Instant::now();
-        let fork = snapshot.fork()?;
-        forks.push(millis(start) * 1e3);
-        drop(fork);
-        let start = Instant::now();
-        let fork = snapshot.fork()?;
-        again.push(millis(start) * 1e3);
-        drop(fork);
     }
     report.figure(format!("clone of {mebibytes} MiB"), "ms", median(clones), Target::AtMost(most));
-    report.figure(
-        format!("fork of {mebibytes} MiB, after a commit"),
-        "us",
-        median(forks),
-        Target::AtMost(20.0),
-    );
-    report.figure("  again, of the same snapshot", "us", median(again), Target::None);
+    let snapshot = store.snapshot();
+    let same = forks(&mut || Ok(snapshot.clone()))?;
+    report.figure(format!("fork of {mebibytes} MiB"), "us", same, Target::AtMost(20.0));
+    let mut random = Random::new(23);
+    let mut after_commit = |durability| {
+        forks(&mut || {
+            commit_one(store, random.below(snapshot.page_count()), random.next(), durability)?;
+            Ok(store.snapshot())
+        })
+    };
+    let buffered = after_commit(Durability::Buffered)?;
+    report.figure("  of a new version each time", "us", buffered, Target::AtMost(20.0));
+    let synced = after_commit(Durability::Sync)?;
+    report.figure("  the same, synced before, so that caches are cold", "us", synced, Target::None);
     Ok(())
+}
+
+/// The median time of a fork, in microseconds.
+fn forks(next: &mut dyn FnMut() -> Result<Snapshot>) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..FORKS {
+        let snapshot = next()?;
+        let start = Instant::now();
+        let fork = snapshot.fork()?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+        drop(fork);
+    }
+    Ok(median(times))
 }
 
 /// One page in a hundred, against everything.

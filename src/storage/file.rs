@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, Dir, DirEntry, FallocateFlags, FileType, Mode, OFlags}
 use rustix::io::{Errno, retry_on_intr};
 
 use super::mapping::beyond_end;
+use super::pieces::in_pieces;
 use super::{Mapping, Storage, StorageFile, name};
 use crate::error::{Error, Result};
 
@@ -295,21 +296,11 @@ impl StorageFile for DiskFile {
 
     fn write_all_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut offset = offset;
-        let mut bufs = bufs.to_vec();
-        let mut rest = bufs.as_mut_slice();
-        // Empty buffers at the front would make a write of nothing look like a disk that takes nothing.
-        IoSlice::advance_slices(&mut rest, 0);
-        // Every turn writes at least a byte, is interrupted, or ends the loop. One call takes at most 1024 buffers and
-        // 2 GiB, so large writes take several turns.
-        while !rest.is_empty() {
-            let written = retry_on_intr(|| rustix::io::pwritev(&self.file, rest, offset))?;
-            if written == 0 {
-                return Err(ErrorKind::WriteZero.into());
-            }
-            IoSlice::advance_slices(&mut rest, written);
+        in_pieces(&mut bufs.to_vec(), |piece| {
+            let written = retry_on_intr(|| rustix::io::pwritev(&self.file, piece, offset))?;
             offset = offset.checked_add(written as u64).ok_or(ErrorKind::FileTooLarge)?;
-        }
-        Ok(())
+            Ok(written)
+        })
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -22,6 +22,7 @@ mod file;
 mod mapping;
 mod memory;
 mod name;
+pub(crate) mod pieces;
 #[cfg(feature = "sim")]
 pub mod sim;
 
