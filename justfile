@@ -17,6 +17,11 @@ loom:
     RUSTFLAGS="--cfg loom --cfg crossbeam_loom" \
         cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1
 
+# The unsafe core under Miri, which finds undefined behaviour: rustup component add miri rust-src --toolchain nightly.
+miri tests="table:: version:: commit::queue":
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-ignore-leaks" \
+        cargo +nightly miri test --lib --target-dir target/miri -- {{tests}}
+
 # Power cuts on the simulated disk; the long form. 50 workloads and 200 small ones make more than a million recoveries.
 crash seeds="200" small="200":
     VELLUM_CRASH_SEEDS={{seeds}} VELLUM_CRASH_SMALL={{small}} \

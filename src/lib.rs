@@ -70,6 +70,8 @@ mod commit;
 mod core;
 mod error;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod govern;
 mod group;
 mod histogram;
@@ -145,15 +147,6 @@ pub use stream::{
 };
 pub use txn::WriteTxn;
 pub use verify::VerifyReport;
-
-/// What fuzzers need beyond the public face; there in builds with `--cfg fuzzing` only.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    /// Makes decoders take every checksum for right, so that a fuzzer gets to what is behind it. Pages are still checked.
-    pub fn ignore_checksums(ignores: bool) {
-        crate::format::checksum::IGNORED.store(ignores, std::sync::atomic::Ordering::Relaxed);
-    }
-}
 
 /// What README shows is compiled and run.
 #[cfg(doctest)]

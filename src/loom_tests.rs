@@ -9,7 +9,12 @@
 //! `RUSTFLAGS="--cfg loom --cfg crossbeam_loom" cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1`
 #![allow(unsafe_code)]
 
+mod checkpoint;
+mod handover;
+mod limbo;
 mod pins;
+mod queue;
+mod segments;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
@@ -17,7 +22,6 @@ use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
-use crate::commit::queue::GroupCommit;
 use crate::id::{Location, PageId, Version};
 use crate::sync::{PLANTED, Planted};
 use crate::table::lookup::lookup;
@@ -423,42 +427,4 @@ fn slots_are_never_shared() {
         other.join().unwrap();
         assert_eq!(registry.live(), 0);
     });
-}
-
-/// Two or three threads that commit; the leader's work is exclusive, and everybody gets their own result once.
-fn group_commit(threads: u64) -> impl Fn() + Sync + Send + 'static {
-    move || {
-        let group: Arc<GroupCommit<u64, u64>> = Arc::new(GroupCommit::new(|| u64::MAX));
-        // Loom reports two leaders at once as concurrent writes.
-        let log: Arc<UnsafeCell<Vec<u64>>> = Arc::new(UnsafeCell::new(Vec::new()));
-        let submit = |group: &GroupCommit<u64, u64>, log: &UnsafeCell<Vec<u64>>, item: u64| {
-            let result = group.submit(item, |items| {
-                // SAFETY: one leader at a time; loom checks it.
-                log.with_mut(|log| unsafe { (*log).extend(&items) });
-                items.into_iter().map(|item| item * 10).collect()
-            });
-            assert_eq!(result, item * 10);
-        };
-        let others: Vec<_> = (1..threads)
-            .map(|item| {
-                let (group, log) = (group.clone(), log.clone());
-                loom::thread::spawn(move || submit(&group, &log, item))
-            })
-            .collect();
-        submit(&group, &log, threads);
-        for other in others {
-            other.join().unwrap();
-        }
-        // SAFETY: all threads are joined.
-        let mut seen = log.with(|log| unsafe { (*log).clone() });
-        seen.sort_unstable();
-        assert_eq!(seen, (1..=threads).collect::<Vec<_>>(), "every item was processed once");
-    }
-}
-
-#[test]
-fn a_group_commit_loses_nobody() {
-    explore("group commit, 2 threads", 4, group_commit(2));
-    explore("group commit, 3 threads", 2, group_commit(3));
-    explore_planted("group commit, forgotten leader", 2, Some(Planted::ForgottenLeader), group_commit(2));
 }

@@ -46,6 +46,18 @@ pub(crate) enum Planted {
     LimboOrder = 11,
     /// A word is led to a copy after the look at which copies there are, and not in the same breath.
     LateRebase = 12,
+    /// A job of the handover ends before its failure is remembered.
+    LateFailure = 20,
+    /// A job of the handover is begun while another is being done.
+    TwoWriters = 21,
+    /// Whoever finds the queue of commits empty leads, although somebody does already.
+    TwoLeaders = 22,
+    /// A leader that panics leaves its followers without an answer.
+    OrphanedFollowers = 23,
+    /// Whether a dead node is in the reclaimer's lists is looked at before the lock is taken under which that changes.
+    HastyWritten = 24,
+    /// Who waits for limbo waits for others to end grace periods.
+    IdleWait = 25,
 }
 
 /// The bug that is planted now, as a number; each test that plants one does so in a process of its own.

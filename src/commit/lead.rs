@@ -21,8 +21,11 @@ use crate::log::recover::FoundBatch;
 use crate::options::Durability;
 use crate::pins::PinKind;
 use crate::sync::atomic::Ordering;
+use crate::sync::{Planted, has_planted};
 use crate::table::edit::{Dead, Edit};
 use crate::table::root::Root;
+use crate::version::epoch::Epoch;
+use crate::version::grace::Grace;
 
 /// What the commit lock guards.
 #[derive(Debug)]
@@ -304,21 +307,42 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
 
 /// Holds a batch up while too much memory waits for views.
 pub(crate) fn wait_for_limbo(core: &Core) -> Result<()> {
-    let limit = core.options.limbo_bytes_max();
-    let mut limbo = core.limbo_bytes();
+    let (grace, epoch, limit) = (&core.grace, &core.epoch, core.options.limbo_bytes_max());
+    wait_until_within(
+        grace,
+        epoch,
+        limit,
+        || core.limbo_bytes(),
+        || {
+            core.pass();
+        },
+    )
+}
+
+/// Brings grace periods to their end and has `pass` free what it can, until no more than `limit` bytes wait.
+pub(crate) fn wait_until_within(
+    grace: &Grace,
+    epoch: &Epoch,
+    limit: u64,
+    limbo_bytes: impl Fn() -> u64,
+    pass: impl Fn(),
+) -> Result<()> {
+    let mut limbo = limbo_bytes();
     if limbo <= limit {
         return Ok(());
     }
     let begun = Instant::now();
     loop {
-        core.grace.advance(&core.epoch);
-        core.pass();
-        limbo = core.limbo_bytes();
+        if !has_planted(Planted::IdleWait) {
+            grace.advance(epoch);
+        }
+        pass();
+        limbo = limbo_bytes();
         if limbo <= limit {
             return Ok(());
         }
         // A view of this very thread can't go away while the thread waits here.
-        if core.epoch.pinned_here() || begun.elapsed() > LIMBO_WAIT {
+        if epoch.pinned_here() || begun.elapsed() > LIMBO_WAIT {
             return Err(Error::LimboFull { limbo, limit });
         }
         crate::sync::thread::yield_now();

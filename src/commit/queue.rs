@@ -51,13 +51,14 @@ impl<T, R> GroupCommit<T, R> {
     }
 
     /// Has `item` processed by `lead`, alone or together with others', and returns its result. `lead` answers each item, in
-    /// order; one call of it runs at a time.
+    /// order, or none of them, which counts as a panic; one call of it runs at a time.
     pub(crate) fn submit(&self, item: T, mut lead: impl FnMut(Vec<T>) -> Vec<R>) -> R {
         let mut queue = self.queue.lock();
-        if !queue.has_leader && queue.items.is_empty() {
+        let is_led = queue.has_leader && !has_planted(Planted::TwoLeaders);
+        if !is_led && queue.items.is_empty() {
             queue.has_leader = true;
             drop(queue);
-            return self.lead(vec![item], Vec::new(), &mut lead).expect("one item has one result");
+            return self.lead(vec![item], Vec::new(), &mut lead);
         }
         let waiter = Arc::new(Waiter { state: Mutex::new(State::Waiting), changed: Condvar::new() });
         queue.items.push_back((item, waiter.clone()));
@@ -76,7 +77,7 @@ impl<T, R> GroupCommit<T, R> {
         let (items, waiters): (Vec<T>, Vec<_>) = queue.items.drain(..count).unzip();
         drop(queue);
         // The one that is told to lead is the first of the queue.
-        self.lead(items, waiters, &mut lead).expect("the leader's own result is the first")
+        self.lead(items, waiters, &mut lead)
     }
 
     /// Processes a batch and hands on. Without `waiters` the only item is the leader's; else the first is.
@@ -85,12 +86,12 @@ impl<T, R> GroupCommit<T, R> {
         items: Vec<T>,
         waiters: Vec<Arc<Waiter<R>>>,
         lead: &mut impl FnMut(Vec<T>) -> Vec<R>,
-    ) -> Option<R> {
+    ) -> R {
         let count = items.len();
         let hand_on = HandOn { group: self, waiters };
         let mut results = lead(items).into_iter();
-        debug_assert_eq!(results.len(), count, "each item has its result");
-        let own = results.next();
+        debug_assert!([0, count].contains(&results.len()), "each item has its result");
+        let Some(own) = results.next() else { return (self.failed)() };
         hand_on.finish(results);
         own
     }
@@ -115,8 +116,10 @@ impl<T, R> HandOn<'_, T, R> {
 
 impl<T, R> Drop for HandOn<'_, T, R> {
     fn drop(&mut self) {
-        for waiter in self.waiters.iter().skip(1) {
-            waiter.set(State::Done((self.group.failed)()));
+        if !has_planted(Planted::OrphanedFollowers) {
+            for waiter in self.waiters.iter().skip(1) {
+                waiter.set(State::Done((self.group.failed)()));
+            }
         }
         let mut queue = self.group.queue.lock();
         match queue.items.front() {

@@ -3,7 +3,8 @@
 //!
 //! Jobs are few (`JOBS_MAX`) and done in order, one at a time, by whoever comes first: the thread, or an appender that
 //! needs the file to be complete (`drain`) or finds the queue full. Readers are not concerned: they read the tail. A job that
-//! fails is remembered, and every later call gives its error; its batches are published, so that is fatal.
+//! fails is remembered in the same breath in which it ends, and every later call gives its error: else a drain could find
+//! nothing left to do and call a file complete that isn't. The job's batches are published, so that is fatal.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -12,19 +13,19 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::storage::{Mapping, StorageFile};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, Planted, has_planted};
 
 /// Most jobs that wait: with the open group, what a killed process may lose of its buffered commits.
 const JOBS_MAX: usize = 2;
 
 /// Bytes of the tail that belong into a file.
-pub(super) struct Job {
-    pub(super) file: Arc<dyn StorageFile>,
-    pub(super) path: PathBuf,
+pub(crate) struct Job {
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) path: PathBuf,
     /// The tail, whose bytes at `start` are as long as `len` and change no more.
-    pub(super) tail: Mapping,
-    pub(super) start: usize,
-    pub(super) len: usize,
+    pub(crate) tail: Mapping,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
 }
 
 impl Job {
@@ -52,7 +53,7 @@ pub(crate) struct Handover {
 
 impl Handover {
     /// Leaves a job for the thread, after making room for it.
-    pub(super) fn push(&self, job: Job) -> Result<()> {
+    pub(crate) fn push(&self, job: Job) -> Result<()> {
         while self.state.lock().waiting.len() >= JOBS_MAX {
             self.step(true)?;
         }
@@ -61,7 +62,7 @@ impl Handover {
     }
 
     /// Returns when nothing waits and nothing is being written, helping on the way.
-    pub(super) fn drain(&self) -> Result<()> {
+    pub(crate) fn drain(&self) -> Result<()> {
         while self.step(true)? {}
         Ok(())
     }
@@ -75,7 +76,7 @@ impl Handover {
     /// Does one job, or waits for the one that somebody else is doing if the caller wants that. `false`: there was none.
     fn step(&self, waits: bool) -> Result<bool> {
         let mut state = self.state.lock();
-        if state.is_writing {
+        if state.is_writing && !has_planted(Planted::TwoWriters) {
             if waits {
                 drop(self.changed.wait(state));
             }
@@ -87,29 +88,43 @@ impl Handover {
         let Some(job) = state.waiting.pop_front() else { return Ok(false) };
         state.is_writing = true;
         drop(state);
-        let writing = Writing(self);
+        let mut writing = Writing { handover: self, done: None };
         let done = job.run();
-        drop(writing);
-        if let Err(error) = &done {
-            self.state.lock().failed.get_or_insert(error.clone());
+        if has_planted(Planted::LateFailure) {
+            writing.done = Some(Ok(()));
+            drop(writing);
+            self.state.lock().failed = done.as_ref().err().cloned();
+        } else {
+            writing.done = Some(done.clone());
+            drop(writing);
         }
         done.map(|()| true)
     }
 }
 
 /// Ends a job, also one that panics.
-struct Writing<'a>(&'a Handover);
+struct Writing<'a> {
+    handover: &'a Handover,
+    /// How the job ended; nothing if it panicked.
+    done: Option<Result<()>>,
+}
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
+        let failed = match self.done.take() {
+            Some(done) => done.err(),
+            None => {
+                let panic = std::io::Error::other("a panic while a group was written");
+                Some(Error::io("write to", PathBuf::new(), panic))
+            }
+        };
+        let mut state = self.handover.state.lock();
         state.is_writing = false;
-        if std::thread::panicking() {
-            let panic = std::io::Error::other("a panic while a group was written");
-            state.failed = Some(Error::io("write to", PathBuf::new(), panic));
+        if state.failed.is_none() {
+            state.failed = failed;
         }
         drop(state);
-        self.0.changed.notify_all();
+        self.handover.changed.notify_all();
     }
 }
 

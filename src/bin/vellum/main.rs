@@ -1,6 +1,8 @@
 //! `vellum`: stores from the command line.
 //!
 //! This file only parses, dispatches and turns failures into exit codes; each group of commands has a file of its own.
+#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(fuzzing, allow(dead_code, reason = "only the arguments are looked at"))]
 
 mod args;
 mod cat;
@@ -90,3 +92,17 @@ fn refuse(refused: &clap::Error) -> ExitCode {
     let _ = refused.print();
     if refused.use_stderr() { ExitCode::from(error::USAGE) } else { ExitCode::SUCCESS }
 }
+
+// Any words as arguments are accepted or refused with a reason, never a panic. The input is the words, one a line; its first
+// byte says whether `import` stands before them. The package in `fuzz` builds this.
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    use std::os::unix::ffi::OsStrExt;
+
+    let Some((first, rest)) = input.split_first() else { return };
+    let before: &[&[u8]] = if first % 2 == 0 { &[b"vellum", b"import"] } else { &[b"vellum"] };
+    let words = before.iter().copied().chain(rest.split(|byte| *byte == b'\n'));
+    if let Err(refused) = Cli::try_parse_from(words.map(std::ffi::OsStr::from_bytes)) {
+        assert!(!refused.to_string().is_empty());
+    }
+});
