@@ -322,12 +322,13 @@ fn a_reader_beside_an_eviction(bug: Bug, is_walk: bool, start: Start) -> impl Fn
 
 #[test]
 fn a_node_that_is_evicted_outlives_every_reader_of_it() {
-    for (name, start) in [
-        ("lookup beside eviction", Start::Warm),
-        ("lookup that reads nodes in beside eviction", Start::Cold),
-        ("lookup of shared nodes beside eviction", Start::Shared),
+    for (name, bound, start) in [
+        ("lookup beside eviction", 2, Start::Warm),
+        // The longest of all: with two it takes as long as all others. The bug planted in it needs two, and is found with them.
+        ("lookup that reads nodes in beside eviction", 1, Start::Cold),
+        ("lookup of shared nodes beside eviction", 2, Start::Shared),
     ] {
-        explore(name, 2, a_reader_beside_an_eviction(Bug::None, false, start));
+        explore(name, bound, a_reader_beside_an_eviction(Bug::None, false, start));
     }
     explore("walk beside eviction", 2, a_reader_beside_an_eviction(Bug::NoGrace, true, Start::Warm));
     explore_planted(

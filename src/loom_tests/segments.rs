@@ -60,7 +60,7 @@ impl Log {
     fn new() -> Arc<Log> {
         let (geometry, store_id) = (Geometry::new(512, 4), StoreId(7));
         let storage = std::sync::Arc::new(MemoryStorage::new());
-        let segments = Segments::new(storage.clone(), store_id, geometry, false, None);
+        let segments = Segments::new(storage.clone(), store_id, geometry, false, None, None);
         let segment = segments.add(0, 1);
         segments.create_file(segment).expect("memory");
         let header = SegmentHeader {

@@ -35,6 +35,11 @@ impl Random {
     }
 }
 
+/// How often something random is tried: under Miri, which is a thousand times slower, hardly.
+fn times(count: u64) -> u64 {
+    if cfg!(miri) { count.div_ceil(20) } else { count }
+}
+
 /// A version and what it should hold.
 struct Made {
     root: Root,
@@ -153,13 +158,13 @@ fn heights_and_capacities_belong_together() {
 
 #[test]
 fn every_version_holds_its_entries() {
-    for seed in 0..20 {
+    for seed in 0..times(20) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 60);
         for Made { root, entries, .. } in &made {
             let mut random = Random(seed);
             let probes: Vec<u64> =
-                entries.keys().copied().chain((0..300).map(|_| some_id(&mut random))).collect();
+                entries.keys().copied().chain((0..times(300)).map(|_| some_id(&mut random))).collect();
             for id in probes {
                 let found =
                     lookup(&slab, root, PageId(id), &Epoch::new().pin()).expect("all nodes are in memory");
@@ -180,7 +185,7 @@ fn every_version_holds_its_entries() {
 
 #[test]
 fn the_dead_of_an_edit_are_what_it_no_longer_reaches() {
-    for seed in 0..20 {
+    for seed in 0..times(20) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 60);
         for pair in made.windows(2) {
@@ -205,11 +210,11 @@ fn the_dead_of_an_edit_are_what_it_no_longer_reaches() {
 
 #[test]
 fn a_difference_is_what_brute_force_finds() {
-    for seed in 0..10 {
+    for seed in 0..times(10) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 30);
         let mut random = Random(seed + 100);
-        for _ in 0..200 {
+        for _ in 0..times(200) {
             let (a, b) = (random.below(31) as usize, random.below(31) as usize);
             let (old, new) = (&made[a.min(b)], &made[a.max(b)]);
             let mut found = Vec::new();
@@ -237,11 +242,11 @@ fn a_difference_is_what_brute_force_finds() {
 
 #[test]
 fn what_only_one_version_sees_is_what_brute_force_finds() {
-    for seed in 0..10 {
+    for seed in 0..times(10) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
         let made = history(&slab, seed, 30);
         let mut random = Random(seed + 200);
-        for _ in 0..200 {
+        for _ in 0..times(200) {
             let mut picked: Vec<usize> = (0..3).map(|_| random.below(31) as usize).collect();
             picked.sort_unstable();
             let [previous, this, next] = picked[..] else { unreachable!("three were drawn") };
