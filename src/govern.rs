@@ -172,7 +172,8 @@ impl Core {
     fn weighed_pins(&self) -> Result<(u64, Vec<Pin>)> {
         let mut pins = self.pins()?;
         pins.retain(|pin| {
-            matches!(pin.kind, PinKind::Snapshot | PinKind::Named | PinKind::Transaction | PinKind::History)
+            use PinKind::{Fork, History, Named, Snapshot, Transaction};
+            matches!(pin.kind, Snapshot | Named | Transaction | History | Fork)
         });
         pins.sort_by_key(|pin| (std::cmp::Reverse(pin.version_bytes), pin.version));
         Ok((self.kept_by_old_versions()?, pins))
@@ -196,7 +197,7 @@ impl Core {
     }
 
     /// Takes the snapshots of one version from their holders: of the version that keeps the most alone, or else the
-    /// oldest. Whether there was any of which taking it, or it and others, gives something back.
+    /// oldest; never of one that a fork lives on. Whether there was any of which taking it, or it and others, gives something back.
     fn revoke_worst(&self, pins: &[Pin]) -> Result<bool> {
         let of_others: BTreeSet<Version> =
             pins.iter().filter(|pin| pin.kind != PinKind::Snapshot).map(|pin| pin.version).collect();
@@ -232,6 +233,7 @@ fn describe(pin: &Pin) -> String {
         PinKind::Named => "the named snapshot",
         PinKind::Transaction => "a transaction",
         PinKind::History => "the history window",
+        PinKind::Fork => "the snapshot under a fork",
         _ => "a snapshot",
     };
     let owner = pin.owner.as_ref().map_or_else(String::new, |owner| format!(" {owner:?}"));

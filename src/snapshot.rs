@@ -97,11 +97,13 @@ impl Snapshot {
         Ok(HeldInUse { in_use, number })
     }
 
-    /// Keeps the snapshot for a fork, which shows in [`Store::pins`](crate::Store::pins).
-    pub(crate) fn forked(self) -> Forked {
+    /// Keeps the snapshot for a fork, which shows in [`Store::pins`](crate::Store::pins). What it pins stays even if the pin is taken
+    /// from other holders.
+    pub(crate) fn forked(self) -> Result<Forked> {
+        std::mem::forget(self.in_use()?);
         let owner = format!("a fork of {}", self.version());
         let number = self.core.names.lock().begin((self.slot, self.root), PinKind::Fork, owner);
-        Forked { snapshot: self, number }
+        Ok(Forked { snapshot: self, number })
     }
 
     /// Whether the snapshot was taken from its holders, because it kept too much: see [`Options::retained_limit`](crate::Options::retained_limit).
@@ -367,6 +369,7 @@ pub(crate) struct Forked {
 impl Drop for Forked {
     fn drop(&mut self) {
         self.snapshot.core.names.lock().end(self.number);
+        self.snapshot.core.registry.leave(self.snapshot.slot);
     }
 }
 

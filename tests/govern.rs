@@ -151,6 +151,35 @@ fn revoking_takes_the_worst_and_gives_its_space_back() {
 }
 
 #[test]
+fn what_a_fork_lives_on_is_not_taken_from_it() {
+    let (store, told) = store_with(LIMIT, RetainedPolicy::Revoke);
+    fill(&store, 0);
+    let fork = store.snapshot().fork().unwrap();
+    let other = {
+        fill(&store, 1);
+        store.snapshot()
+    };
+    for tag in 2..8 {
+        fill(&store, tag);
+        keep(&store);
+    }
+    // The other one keeps as much, and can be taken.
+    assert!(is_revoked(other.verify(&mut ())));
+    let view = fork.view();
+    for id in 0..PAGES {
+        assert!(view.page(PageId(id)).unwrap() == Some(&contents(id, 0)[..]), "page {id}");
+    }
+    drop(view);
+    fork.verify(&mut ()).unwrap();
+    let revoked = |event: &&Event| matches!(event, Event::SnapshotRevoked { .. });
+    assert_eq!(told.lock().unwrap().iter().filter(revoked).count(), 1);
+    let before = store.stats().allocated_bytes;
+    drop(fork);
+    keep(&store);
+    assert!(store.stats().allocated_bytes < before, "what it kept is given back");
+}
+
+#[test]
 fn reading_a_snapshot_that_is_revoked_meanwhile_gives_its_bytes_or_an_error() {
     let limit = PAGES * PAGE as u64 * 2;
     let (options, _) = told_to(small().background(true).retained_limit(limit, RetainedPolicy::Revoke));

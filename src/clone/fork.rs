@@ -65,8 +65,7 @@ impl Snapshot {
     /// [`Error::SnapshotRevoked`](crate::Error::SnapshotRevoked), [`Error::Full`](crate::Error::Full) if the parent's disk has no
     /// room for its table or no segment numbers are left, and what writing that gives.
     pub fn fork(&self) -> Result<Store> {
-        let _in_use = self.in_use()?;
-        let (core, forked) = (self.core(), self.clone().forked());
+        let (core, forked) = (self.core(), self.clone().forked()?);
         let options = core.options.clone().without_history().without_thread();
         let (geometry, store_id) = (core.segments.geometry(), core.segments.store_id());
         let path = PathBuf::from(format!("(fork of {})", core.path().display()));
