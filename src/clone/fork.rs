@@ -23,7 +23,7 @@ use crate::open::random128;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 use crate::stats::Recovery;
-use crate::storage::MemoryStorage;
+use crate::storage::{MemoryStorage, Storage};
 use crate::store::Store;
 use crate::table::graft::Graft;
 use crate::table::node::Word;
@@ -69,15 +69,10 @@ impl Snapshot {
         let options = core.options.clone().without_history().without_thread();
         let (geometry, store_id) = (core.segments.geometry(), core.segments.store_id());
         let path = PathBuf::from(format!("(fork of {})", core.path().display()));
-        let storage = Arc::new(MemoryStorage::small(path.clone()));
+        let storage = Arc::new(MemoryStorage::small(path));
         let slots = CatalogSlots::create(&*storage)?;
         let (segments, slab, word) = self.begin_tree(&storage, &options)?;
-        let first = segments.own_from();
-        if first.saturating_add(1) >= geometry.segment_limit() {
-            let source = Arc::new(std::io::Error::other("all segment numbers are in use"));
-            return Err(Error::Full { needed: geometry.segment_bytes(), file: path, source });
-        }
-        let root = self.root();
+        let (first, root) = (segments.own_from(), self.root());
         let tip = Root { word, meta: root.meta.clone(), ..*root };
         let identity = StoreId(random128());
         // The end of a segment that is full: the log goes on in a fresh one.
@@ -134,6 +129,10 @@ impl Snapshot {
                 options.cache_max().map(|bytes| PageCache::new(bytes, geometry.page_size())),
                 Some(Base::of(core.segments.clone())),
             ));
+            if segments.own_from().saturating_add(1) >= geometry.segment_limit() {
+                let source = Arc::new(std::io::Error::other("all segment numbers are in use"));
+                return Err(Error::Full { needed: geometry.segment_bytes(), file: storage.path(""), source });
+            }
             let slab = Arc::new(Slab::new(Box::new(segments.clone()), options.table_memory_max()));
             // A checkpoint may be writing nodes to a segment that the parent has only now come to.
             let is_there = |address| segments.is_base(geometry.split_node(address).0);
