@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 
 use crate::core::{Core, DurableRoot};
 use crate::error::{Error, Result};
-use crate::format::control::{Catalog, LogPosition, RootRecord, SegmentRecord};
+use crate::format::control::{Catalog, RootRecord, SegmentRecord};
 use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
 use crate::history::window::HistoryList;
 use crate::id::Version;
 use crate::log::append::{AppendFailure, Position};
 use crate::log::checkpoint::NodeRun;
+use crate::names::kept::add;
 use crate::names::table::NameList;
 use crate::pins::PinKind;
 use crate::space::Held;
@@ -228,13 +229,7 @@ impl Core {
             segment_slots: geometry.segment_slots(),
             created_at_ms: state.created_at_ms,
             roots: before.map(|(record, _)| record).into_iter().chain([record]).collect(),
-            log: LogPosition {
-                segment: position.segment,
-                generation: position.generation,
-                sequence: position.sequence,
-                slot: position.slot,
-                digest: position.digest,
-            },
+            log: position.record(),
             segments: segments.collect(),
             packed,
             named,
@@ -271,9 +266,4 @@ impl Core {
         })?;
         Ok(bytes)
     }
-}
-
-fn add(bytes: &mut BTreeMap<u32, u64>, number: u32, more: u64) {
-    let sum = bytes.entry(number).or_default();
-    *sum = sum.saturating_add(more);
 }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::format::control::{PackedRecord, RootRecord, SegmentRecord};
 use crate::id::Version;
 use crate::log::segment::Segments;
-use crate::names::kept::SegmentBytes;
+use crate::names::kept::{SegmentBytes, add};
 use crate::snapshot::Snapshot;
 use crate::space::{Held, Space};
 use crate::storage::StorageFile;
@@ -108,15 +108,18 @@ impl Core {
         };
         let newest = newest.root();
         if newest.version != root.version {
-            add(&mut bytes, self.bytes_only_in(root, None, newest)?);
-            subtract(&mut bytes, self.bytes_only_in(newest, None, root)?);
+            for (number, more) in self.bytes_only_in(root, None, newest)? {
+                add(&mut bytes, number, more);
+            }
+            for (number, less) in self.bytes_only_in(newest, None, root)? {
+                let count = bytes.entry(number).or_default();
+                *count = count.saturating_sub(less);
+            }
         }
         bytes.retain(|_, bytes| *bytes > 0);
         Ok(bytes)
     }
-}
 
-impl Core {
     /// The same, by a walk of the version's table: a fork doesn't count what it reaches in its parent's segments.
     fn walk_bytes_of(&self, root: &Root) -> Result<SegmentBytes> {
         let geometry = self.segments.geometry();
@@ -126,23 +129,9 @@ impl Core {
                 Place::Page(location) => (geometry.split(location).0, geometry.page_bytes()),
                 Place::Node { address, is_leaf } => self.segments.node_place(address, is_leaf),
             };
-            *bytes.entry(number).or_default() += len;
+            add(&mut bytes, number, len);
             Ok(())
         })?;
         Ok(bytes)
-    }
-}
-
-fn add(bytes: &mut SegmentBytes, more: SegmentBytes) {
-    for (number, more) in more {
-        let count = bytes.entry(number).or_default();
-        *count = count.saturating_add(more);
-    }
-}
-
-fn subtract(bytes: &mut SegmentBytes, less: SegmentBytes) {
-    for (number, less) in less {
-        let count = bytes.entry(number).or_default();
-        *count = count.saturating_sub(less);
     }
 }

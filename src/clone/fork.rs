@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::commit::lead::LogState;
 use crate::core::{Core, Parts};
 use crate::error::{Error, Result};
-use crate::format::control::{Catalog, LogPosition};
+use crate::format::control::Catalog;
 use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
 use crate::id::StoreId;
@@ -94,13 +94,7 @@ impl Snapshot {
             segment_slots: geometry.segment_slots(),
             created_at_ms: core.clock_ms(),
             roots: Vec::new(),
-            log: LogPosition {
-                segment: position.segment,
-                generation: position.generation,
-                sequence: position.sequence,
-                slot: position.slot,
-                digest: position.digest,
-            },
+            log: position.record(),
             segments: Vec::new(),
             packed: Vec::new(),
             named: NamedSection::default(),

@@ -24,6 +24,7 @@ use super::layout::{Part, Shape, plan};
 use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
+use crate::format::control::LogPosition;
 use crate::format::record::{Record, RecordKind};
 use crate::id::{Fingerprint, Location, PageId, Version};
 use crate::stats::LogGauges;
@@ -66,6 +67,14 @@ pub(crate) struct Position {
     /// The segment in which the log goes on, and whether its file is still to be created.
     pub(crate) next: u32,
     pub(crate) next_is_fresh: bool,
+}
+
+impl Position {
+    /// What a catalog says of it.
+    pub(crate) fn record(self) -> LogPosition {
+        let Position { segment, generation, sequence, slot, digest, .. } = self;
+        LogPosition { segment, generation, sequence, slot, digest }
+    }
 }
 
 /// What a batch says, beside its pages.

@@ -19,6 +19,12 @@ use crate::version::held::HeldRoot;
 /// Bytes by segment.
 pub(crate) type SegmentBytes = BTreeMap<u32, u64>;
 
+/// Counts `more` in. Only what a crafted catalog lied about reaches the end of the numbers, and stays there.
+pub(crate) fn add(bytes: &mut SegmentBytes, number: u32, more: u64) {
+    let sum = bytes.entry(number).or_default();
+    *sum = sum.saturating_add(more);
+}
+
 /// A version and the one after it.
 type Neighbours = (Version, Version);
 
@@ -81,8 +87,7 @@ impl Core {
                 None => Arc::new(self.bytes_only_in(root.root(), None, next.root())?),
             };
             for (number, more) in &*bytes {
-                let count = sum.entry(*number).or_default();
-                *count = count.saturating_add(*more);
+                add(&mut sum, *number, *more);
             }
             used.insert(key, bytes);
         }
