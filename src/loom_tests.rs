@@ -175,16 +175,19 @@ fn explore_planted(name: &str, bound: usize, bug: Option<Planted>, model: impl F
     println!("{name}: the planted bug was found");
 }
 
+/// A thread that opens a view, reads, and is through.
+fn spawn_view(core: &Arc<Core>) -> loom::thread::JoinHandle<()> {
+    let core = core.clone();
+    loom::thread::spawn(move || {
+        let guard = core.epoch.pin();
+        core.published.load(&guard).read();
+    })
+}
+
 fn a_view_beside_a_commit(bug: Bug) -> impl Fn() + Sync + Send + 'static {
     move || {
         let core = Core::new();
-        let reader = {
-            let core = core.clone();
-            loom::thread::spawn(move || {
-                let guard = core.epoch.pin();
-                core.published.load(&guard).read();
-            })
-        };
+        let reader = spawn_view(&core);
         core.commit(bug);
         reader.join().unwrap();
     }

@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Bug, Core, explore, explore_planted};
+use super::{Bug, Core, explore, explore_planted, spawn_view};
 use crate::commit::lead::wait_until_within;
 use crate::error::Error;
 use crate::sync::Planted;
@@ -11,13 +11,7 @@ use crate::sync::Planted;
 fn a_commit_that_waits_beside_a_view(bug: Bug) -> impl Fn() + Sync + Send + 'static {
     move || {
         let core = Core::new();
-        let reader = {
-            let core = core.clone();
-            loom::thread::spawn(move || {
-                let guard = core.epoch.pin();
-                core.published.load(&guard).read();
-            })
-        };
+        let reader = spawn_view(&core);
         let old = core.current();
         core.published.publish(super::Payload::new());
         let ticket = core.grace.issue(&core.epoch.pin());
