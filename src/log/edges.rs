@@ -144,5 +144,9 @@ fn addresses_at_the_edges() {
         let last = geometry.location(limit - 1, slots - 1);
         assert_eq!(geometry.split(last), (limit - 1, slots - 1));
         assert!(last.0 <= crate::id::Location::LIMIT);
+        // What a damaged node can hold leads to no segment.
+        for address in [u64::MAX / NodeAddress::UNIT, u64::MAX / NodeAddress::UNIT + 1, 1 << 60, u64::MAX] {
+            assert!(geometry.split_node(NodeAddress(address)).0 >= limit, "{address:x}");
+        }
     }
 }

@@ -75,9 +75,10 @@ impl Geometry {
         NodeAddress((base + offset) / NodeAddress::UNIT)
     }
 
-    /// The segment and the byte offset of a node.
+    /// The segment and the byte offset of a node. An address beyond all bytes that can be counted is damage, and maps to a
+    /// segment that never exists.
     pub(crate) fn split_node(self, address: NodeAddress) -> (u32, u64) {
-        let bytes = address.0 * NodeAddress::UNIT;
+        let Some(bytes) = address.0.checked_mul(NodeAddress::UNIT) else { return (u32::MAX, 0) };
         let segment = u32::try_from(bytes >> (self.page_bits + self.slot_bits)).unwrap_or(u32::MAX);
         (segment, bytes & (self.segment_bytes() - 1))
     }
