@@ -27,6 +27,8 @@ pub(crate) const PEERS: &[Peer] = &[
 ];
 
 pub(crate) fn run(args: &Child) -> Result {
+    // A child is stopped most of the time, and wouldn't notice that its parent is gone.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     if let (Some(group), Some(bytes)) = (&args.group, args.memory) {
         crate::cgroup::enter(group, bytes)?;
     }

@@ -116,6 +116,7 @@ impl Oracle {
         Ok(Oracle { map: MmapRaw::map_raw(&file)?, pages })
     }
 
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at the start of a page of memory")]
     fn words(&self) -> &[AtomicU64] {
         let len = usize::try_from(self.pages).unwrap_or(0);
         // SAFETY: the mapping is as long as `pages` words, aligned to a page, lives as long as `self`, and is only ever

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -94,6 +95,17 @@ pub(crate) fn run(args: &Run) -> Result {
     }
     // Whatever was written since the first check, every byte of it.
     contest.once(&Work::Check)?;
+    let ended: Vec<&str> = contest
+        .children
+        .iter()
+        .filter(|child| child.ended.is_some())
+        .map(|child| child.name.as_str())
+        .collect();
+    if !ended.is_empty() {
+        return Err(
+            format!("measured to the end, but without {}, which ended on the way", ended.join(", ")).into()
+        );
+    }
     eprintln!(
         "every page of every store is as the oracle says; {:.0} s in all",
         start.elapsed().as_secs_f64()
@@ -140,14 +152,19 @@ struct Samples {
 }
 
 impl Contest {
-    /// Has every peer do something that isn't measured.
+    /// Has every peer do something that isn't measured. A check that couldn't be made is as bad as one that found
+    /// something.
     fn once(&mut self, work: &Work) -> Result {
         for child in &mut self.children {
             let request = Request { work: work.clone(), millis: self.scale.millis, seed: self.seed };
             let mut samples = Samples::default();
             child.take(&request, &mut samples)?;
-            if let Some(note) = samples.note {
-                eprintln!("  {}: {note}", child.name);
+            match samples.note {
+                Some(note) if matches!(work, Work::Check) && child.ended.is_none() => {
+                    return Err(format!("{} couldn't be checked: {note}", child.name).into());
+                }
+                Some(note) => eprintln!("  {}: {note}", child.name),
+                None => {}
             }
         }
         Ok(())
@@ -190,8 +207,7 @@ impl Contest {
                 let request = Request { work: work.clone(), millis: self.scale.millis, seed: self.seed };
                 child.take(&request, samples)?;
                 if matches!(work, Work::BeforeKill) && samples.note.is_none() && !child.is_floor {
-                    let ms = child.kill_and_reopen()?;
-                    samples.values.entry("ms".to_owned()).or_default().push(ms);
+                    child.kill_and_reopen(samples)?;
                 }
                 if writes {
                     // What it left to be written is its own affair, and nobody else's.
@@ -267,6 +283,8 @@ struct Contender {
     pages: u64,
     memory: Option<u64>,
     group: Option<ControlGroup>,
+    /// How it ended, if it did: nothing more is asked of it.
+    ended: Option<String>,
 }
 
 impl Contender {
@@ -283,7 +301,9 @@ impl Contender {
         if let (Some(group), Some(bytes)) = (&group, memory) {
             command.args(["--memory", &bytes.to_string()]).arg("--group").arg(group.path());
         }
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        // A process group of its own: when the shell that started the parent goes, and stopped children are in the parent's
+        // group, the system ends the whole group by SIGHUP, without a word.
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
         let requests = process.stdin.take().ok_or("a child without an input")?;
         let answers = BufReader::new(process.stdout.take().ok_or("a child without an output")?);
         let mut child = Contender {
@@ -297,6 +317,7 @@ impl Contender {
             pages,
             memory,
             group,
+            ended: None,
         };
         let ready: Ready = serde_json::from_str(&child.line()?)?;
         child.signal(Signal::STOP)?;
@@ -316,25 +337,54 @@ impl Contender {
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
-            let hint = self.memory.map_or("", |_| "; if it was killed, --memory is too little for it");
-            return Err(format!("{} ended: {}{hint}", self.name, self.process.wait()?).into());
+            return Err(self.end().into());
         }
         Ok(line)
     }
 
+    /// Waits for the end of a process that says nothing more, and tells of it. What it had to say stands on the common
+    /// error output.
+    fn end(&mut self) -> String {
+        let hint = self.memory.map_or("", |_| "; if it was killed, --memory is too little for it");
+        // It may have closed its output and go on, or stand still.
+        let _ = self.process.kill();
+        let ended = match self.process.wait() {
+            Ok(status) => format!("ended: {status}{hint}"),
+            Err(error) => format!("ended, nobody knows how: {error}"),
+        };
+        self.ended = Some(ended.clone());
+        ended
+    }
+
     fn ask(&mut self, request: &Request) -> Result<Answer> {
         self.signal(Signal::CONT)?;
-        serde_json::to_writer(&mut self.requests, request)?;
-        self.requests.write_all(b"\n")?;
-        self.requests.flush()?;
+        let mut asked = serde_json::to_vec(request)?;
+        asked.push(b'\n');
+        // A pipe that nobody reads from tells less than the process's end does.
+        if self.requests.write_all(&asked).is_err() {
+            return Err(self.end().into());
+        }
         let answer = serde_json::from_str(&self.line()?)?;
         self.signal(Signal::STOP)?;
         Ok(answer)
     }
 
-    /// Asks, and adds the answer to `samples`. Only a wrong byte, or a child that is gone, is an error.
+    /// Asks, and adds the answer to `samples`. Only a wrong byte is an error.
     fn take(&mut self, request: &Request, samples: &mut Samples) -> Result {
-        match self.ask(request)? {
+        if let Some(ended) = &self.ended {
+            samples.note = Some(format!("failed: it {ended}"));
+            return Ok(());
+        }
+        let answer = match self.ask(request) {
+            Ok(answer) => answer,
+            Err(error) => {
+                // Whatever it was, nobody knows what this child would answer next.
+                let ended = self.ended.get_or_insert_with(|| error.to_string()).clone();
+                eprintln!("{}, asked for {:?}: {ended}", self.name, request.work);
+                Answer::Failed(format!("it {ended}"))
+            }
+        };
+        match answer {
             Answer::Values(values) => {
                 for (key, value) in values {
                     samples.values.entry(key).or_default().push(value);
@@ -347,22 +397,27 @@ impl Contender {
         Ok(())
     }
 
-    /// Kills the process, starts it again, compares every page, and gives the milliseconds that opening took.
-    fn kill_and_reopen(&mut self) -> Result<f64> {
+    /// Kills the process, starts it again, compares every page, and adds the milliseconds that opening took.
+    fn kill_and_reopen(&mut self, samples: &mut Samples) -> Result {
         self.process.kill()?;
         self.process.wait()?;
         // A group goes when nobody is in it, and the next process gets one of the same name.
         self.group = None;
-        let (again, ms) = Self::start_and_time(&self.name, &self.dir, self.pages, self.memory)?;
-        *self = again;
-        let (check, mut samples) = (Request { work: Work::Check, millis: 0, seed: 0 }, Samples::default());
-        self.take(&check, &mut samples)?;
-        match samples.note {
-            Some(note) => {
-                Err(format!("{} couldn't be checked after it was killed: {note}", self.name).into())
+        let (again, ms) = match Self::start_and_time(&self.name, &self.dir, self.pages, self.memory) {
+            Ok(again) => again,
+            Err(error) => {
+                eprintln!("{} doesn't open after it was killed: {error}", self.name);
+                samples.note = Some(format!("failed: it doesn't open after it was killed: {error}"));
+                self.ended = Some(format!("didn't open after it was killed: {error}"));
+                return Ok(());
             }
-            None => Ok(ms),
+        };
+        *self = again;
+        self.take(&Request { work: Work::Check, millis: 0, seed: 0 }, samples)?;
+        if samples.note.is_none() {
+            samples.values.entry("ms".to_owned()).or_default().push(ms);
         }
+        Ok(())
     }
 }
 

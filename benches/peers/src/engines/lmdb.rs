@@ -97,7 +97,8 @@ impl Engine for Lmdb {
             Promise::Buffered => FlagSetMode::Enable,
         };
         // SAFETY: what is at stake is what a power cut leaves, and there is none here; no transaction is open.
-        Ok(unsafe { self.env.set_flags(EnvFlags::NO_SYNC, mode)? })
+        unsafe { self.env.set_flags(EnvFlags::NO_SYNC, mode)? };
+        Ok(())
     }
 
     fn sync(&self) -> Result {

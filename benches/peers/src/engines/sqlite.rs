@@ -90,7 +90,7 @@ impl Writer for WriteConnection {
 impl Sqlite {
     fn connect(&self) -> Result<Connection> {
         let connection = Connection::open(&self.0)?;
-        connection.busy_timeout(Duration::from_secs(60))?;
+        connection.busy_timeout(Duration::from_mins(1))?;
         connection.pragma_update(None, "mmap_size", 1_i64 << 40)?;
         connection.pragma_update(None, "cache_size", -65_536)?;
         Ok(connection)

@@ -30,6 +30,7 @@ pub(super) fn mix<E: Engine>(ground: &Ground<E>, mix: Mix, time: Duration, seed:
     while count % 64 != 0 || start.elapsed() < time {
         let chance = random.below(100);
         let some = ground.zipf.page(&mut random);
+        #[expect(clippy::match_same_arms, reason = "one mix after the other, as YCSB lists them")]
         let step = match mix {
             Mix::A if chance < 50 => Step::Write(some),
             Mix::B if chance < 5 => Step::Write(some),

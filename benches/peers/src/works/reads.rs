@@ -20,8 +20,14 @@ pub(super) fn pin<E: Engine>(ground: &Ground<E>, time: Duration) -> Result<Value
         return missing("it has no snapshots");
     }
     let reader = ground.engine.reader()?;
-    let view = time_pins(time / 2, || Ok(drop(black_box(reader.pin()?))))?;
-    let snapshot = time_pins(time / 2, || Ok(drop(black_box(ground.engine.snapshot()?))))?;
+    let view = time_pins(time / 2, || {
+        drop(black_box(reader.pin()?));
+        Ok(())
+    })?;
+    let snapshot = time_pins(time / 2, || {
+        drop(black_box(ground.engine.snapshot()?));
+        Ok(())
+    })?;
     Ok(values([("view_ns", view), ("snapshot_ns", snapshot)]))
 }
 
