@@ -45,6 +45,10 @@ bench:
 figures:
     cargo bench --bench figures
 
+# Instructions of a pin, a read and a commit, held against bounds; needs valgrind. Counts, so a busy machine doesn't matter.
+instructions:
+    cargo run --release --locked --manifest-path benches/instructions/Cargo.toml
+
 tour:
     cargo run --example tour
 
