@@ -1,7 +1,8 @@
 //! Goal: damage of any byte of any file is reported as a typed error with file and offset, or has no effect. It is never a
 //! panic and never a wrong byte.
 //!
-//! Method: two images of a small store, one cleanly closed and one as a killed process leaves it. Each byte of each file is
+//! Method: images of a small store, cleanly closed and as a killed process leaves it, without and with named snapshots, of which
+//! the catalog knows one and only the log knows the other. Each byte of each file is
 //! flipped, and each file is cut at every length (both in steps; `VELLUM_FLIP_STEP=1` takes every byte), and the store is
 //! opened and read whole. The counts of outcomes are printed.
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use common::{PAGE, Random, contents, env, seed, small};
 use vellum::storage::{MemoryStorage, Storage};
-use vellum::{Durability, Error, PageId, Store, Version};
+use vellum::{Durability, Error, PageId, Snapshot, Store, Version};
 
 /// What pages a version holds.
 type State = BTreeMap<u64, Vec<u8>>;
@@ -24,6 +25,8 @@ struct Image {
     name: &'static str,
     files: BTreeMap<String, Vec<u8>>,
     states: BTreeMap<u64, State>,
+    /// The named snapshots and their versions.
+    named: BTreeMap<&'static str, u64>,
     tip: u64,
     /// The newest version that a later record says is durable. Damage of what follows can't be told from a torn write.
     least: u64,
@@ -72,8 +75,35 @@ fn commit(store: &Store, states: &mut BTreeMap<u64, State>, random: &mut Random,
     states.insert(version.0, state);
 }
 
+/// Names a version, which becomes one of its own by that.
+fn name_it(
+    store: &Store,
+    states: &mut BTreeMap<u64, State>,
+    named: &mut BTreeMap<&'static str, u64>,
+    name: &'static str,
+) {
+    let version = store.create_snapshot(name).unwrap().version().0;
+    let state = states.last_key_value().unwrap().1.clone();
+    states.insert(version, state);
+    named.insert(name, version);
+}
+
 /// A store with a checkpoint in the past, a log of synced and buffered batches behind it, and recycled segments.
 fn image(name: &'static str, is_closed: bool, seed: u64) -> Image {
+    image_with(name, is_closed, false, seed)
+}
+
+/// All images that are swept.
+fn images(seed: u64) -> [Image; 4] {
+    [
+        image("closed", true, seed),
+        image("killed", false, seed),
+        image_with("closed, with names", true, true, seed),
+        image_with("killed, with names", false, true, seed),
+    ]
+}
+
+fn image_with(name: &'static str, is_closed: bool, is_named: bool, seed: u64) -> Image {
     let storage = Arc::new(MemoryStorage::new());
     let store = Store::open_on(storage.clone(), small()).unwrap();
     let mut random = Random(seed);
@@ -88,8 +118,15 @@ fn image(name: &'static str, is_closed: bool, seed: u64) -> Image {
     for _ in 0..30 {
         commit(&store, &mut states, &mut random, Durability::Buffered);
     }
+    let mut named = BTreeMap::new();
+    if is_named {
+        name_it(&store, &mut states, &mut named, "in the catalog");
+    }
     store.maintain(vellum::Budget::unlimited()).unwrap();
-    for _ in 0..6 {
+    for round in 0..6 {
+        if is_named && round == 3 {
+            name_it(&store, &mut states, &mut named, "in the log");
+        }
         commit(&store, &mut states, &mut random, Durability::Buffered);
         commit(&store, &mut states, &mut random, Durability::Sync);
     }
@@ -103,7 +140,7 @@ fn image(name: &'static str, is_closed: bool, seed: u64) -> Image {
         // A record says what was durable when it was written: the last two say it of the version before them.
         (save(&*storage), tip - 2)
     };
-    Image { name, files, states, tip, least }
+    Image { name, files, states, named, tip, least }
 }
 
 #[derive(Default, Debug)]
@@ -112,6 +149,32 @@ struct Outcomes {
     refused_at_opening: u64,
     found_on_reading: u64,
     fell_back: u64,
+}
+
+/// Reads a version of a damaged store: each page is right, or the damaged file is blamed. Whether one was.
+fn is_damaged(snapshot: &Snapshot, expected: &State, damaged: &str, context: &dyn Fn() -> String) -> bool {
+    let mut was_found = false;
+    let view = snapshot.view();
+    for id in 0..snapshot.page_count() {
+        match view.page(PageId(id)) {
+            Ok(found) => {
+                assert_eq!(
+                    found,
+                    expected.get(&id).map(|bytes| &bytes[..]),
+                    "{}: wrong bytes of page {id}",
+                    context()
+                );
+            }
+            Err(Error::Corrupt { file, .. }) => {
+                assert!(file.ends_with(damaged), "{}: {} is blamed", context(), file.display());
+                was_found = true;
+            }
+            Err(error) => panic!("{}: {error:?}", context()),
+        }
+    }
+    drop(view);
+    assert_eq!(snapshot.verify(&mut ()).is_err(), was_found, "{}: verify says what reading says", context());
+    was_found
 }
 
 /// Opens and reads a damaged store; everything that it says must be true.
@@ -146,28 +209,16 @@ fn judge(image: &Image, damaged: &str, bytes: &[u8], outcomes: &mut Outcomes, co
         context(),
         image.tip
     );
-    let expected = &image.states[&version];
-    let mut was_found = false;
-    let view = snapshot.view();
-    for id in 0..snapshot.page_count() {
-        match view.page(PageId(id)) {
-            Ok(found) => {
-                assert_eq!(
-                    found,
-                    expected.get(&id).map(|bytes| &bytes[..]),
-                    "{}: wrong bytes of page {id}",
-                    context()
-                );
-            }
-            Err(Error::Corrupt { file, .. }) => {
-                assert!(file.ends_with(damaged), "{}: {} is blamed", context(), file.display());
-                was_found = true;
-            }
-            Err(error) => panic!("{}: {error:?}", context()),
-        }
+    let mut was_found = is_damaged(&snapshot, &image.states[&version], damaged, context);
+    let expected: BTreeMap<&str, u64> =
+        image.named.iter().filter(|(_, of)| **of <= version).map(|(name, of)| (*name, *of)).collect();
+    let found = store.snapshots();
+    let found: BTreeMap<&str, u64> = found.iter().map(|named| (&*named.name, named.version.0)).collect();
+    assert_eq!(found, expected, "{}: the named snapshots", context());
+    for (name, of) in expected {
+        let named = store.open_snapshot(name).unwrap();
+        was_found |= is_damaged(&named, &image.states[&of], damaged, context);
     }
-    drop(view);
-    assert_eq!(snapshot.verify(&mut ()).is_err(), was_found, "{}: verify says what reading says", context());
     match (was_found, version == image.tip) {
         (true, _) => outcomes.found_on_reading += 1,
         (false, true) => outcomes.no_effect += 1,
@@ -186,7 +237,7 @@ fn every_flipped_byte_is_found_or_has_no_effect() {
     let seed = seed("corrupt");
     let step = usize::try_from(env("VELLUM_FLIP_STEP", 23)).unwrap();
     let mut random = Random(seed);
-    for image in [image("closed", true, seed), image("killed", false, seed)] {
+    for image in images(seed) {
         for (name, bytes) in &image.files {
             let mut outcomes = Outcomes::default();
             let mut copy = bytes.clone();
@@ -209,13 +260,16 @@ fn every_cut_file_is_found_or_has_no_effect() {
     let seed = seed("corrupt");
     let step = usize::try_from(env("VELLUM_FLIP_STEP", 23)).unwrap() * 8;
     let mut random = Random(seed);
-    for image in [image("closed", true, seed), image("killed", false, seed)] {
+    for image in images(seed) {
         for (name, bytes) in &image.files {
             let mut outcomes = Outcomes::default();
             let step = if bytes.len() < 16 << 10 { 1 } else { step };
             for len in (random.index(step)..bytes.len()).step_by(step).chain([0]) {
                 let context = || format!("{}: {name} cut to {len}", image.name);
-                if image.name == "killed" && len == 0 && name == image.files.keys().next_back().unwrap() {
+                if image.name.starts_with("killed")
+                    && len == 0
+                    && name == image.files.keys().next_back().unwrap()
+                {
                     // A whole file lost, after a crash, behind the last checkpoint: nothing tells that it was there.
                     continue;
                 }

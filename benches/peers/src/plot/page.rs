@@ -105,7 +105,8 @@ fn head(page: &mut String, records: &Records) -> Result {
          sum that is read and, before and after, every byte of every page is compared with an oracle; a wrong one ends the run. \
          Durable means on the disk when the call returns. Buffered means that a crash may lose it: \
          LMDB's NOSYNC may then lose the whole store, all others only the end. What is written is what the process made dirty in \
-         files (`/proc/PID/io`). The floor is no store: a bare mapping, a bare write and `fdatasync` of the pages \
+         files (`/proc/PID/io`), what earlier works left it to clear up included: a store that makes room in the background pays \
+         for the commits before. The floor is no store: a bare mapping, a bare write and `fdatasync` of the pages \
          alone, `cp`.\n",
         run.cores, run.cpu, run.kernel, run.file_system, run.pages, run.page_bytes, run.rounds, run.millis,
     )?;
