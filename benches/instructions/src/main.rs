@@ -45,7 +45,7 @@ const CASES: [Case; 8] = [
 ];
 
 /// Percent that a count may be above its bound.
-const TOLERANCE: u64 = 5;
+const TOLERANCE: u64 = 3;
 /// Percent that a count may be below its bound before the bound has to follow.
 const SLACK: u64 = 15;
 /// How many times as many steps the second run does.
