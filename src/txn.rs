@@ -289,6 +289,17 @@ impl WriteTxn {
         Ok(())
     }
 
+    /// Raises the page count: a growth that nobody else's collides with, and that is no change of the end for the log.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn grow(&mut self, page_count: u64) -> Result<()> {
+        let limit = PageId::MAX.0 + 1;
+        if page_count > limit {
+            return Err(Error::TooManyPages { asked: page_count, limit });
+        }
+        self.page_count = self.page_count.max(page_count);
+        Ok(())
+    }
+
     /// Commits with the store's durability. Returns the version in which the changes are visible; without changes, the
     /// one that was read.
     ///

@@ -9,7 +9,7 @@ use crate::databases::{Databases, On};
 use crate::measure::{pair, rate};
 use crate::report::{Report, Target};
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 31;
 
 fn insert(db: &Connection, rows: u32) -> Result {
     let mut insert = db.prepare_cached("INSERT INTO small (n, body) VALUES (?1, ?2)")?;

@@ -350,9 +350,7 @@ impl MainFile {
         let (txn, len) = self.txn()?;
         let end = offset + bytes.len() as u64;
         if end > *len {
-            if end.div_ceil(page_size) > txn.page_count() {
-                txn.truncate(end.div_ceil(page_size))?;
-            }
+            txn.grow(end.div_ceil(page_size))?;
             *len = end;
         }
         for (id, start, part) in parts(page_size, offset, bytes.len()) {
@@ -388,8 +386,9 @@ impl MainFile {
         let page_size = self.page_size;
         let (txn, old) = self.txn()?;
         let pages = len.div_ceil(page_size);
-        if pages != txn.page_count() {
-            txn.truncate(pages)?;
+        match pages < txn.page_count() {
+            true => txn.truncate(pages)?,
+            false => txn.grow(pages)?,
         }
         *old = len;
         Ok(())
