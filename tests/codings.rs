@@ -358,3 +358,143 @@ fn a_rate_changes_no_byte() {
     verify_stream_as(&mut &stream[..], &ImportOptions::new().rate(4 << 20), &mut ()).unwrap();
     let _ = DeltaBase::from(&old);
 }
+
+/// As [`mended`], for plain streams: of pages only the list has a checksum there, and the trailer sums up all that came before.
+fn mended_plain(parts: &[Vec<u8>]) -> Vec<u8> {
+    let (mut out, mut prefixes) = (parts[0].clone(), Vec::new());
+    let mut previous = sum(0, &parts[0]);
+    for (sequence, part) in (0u64..).zip(&parts[1..]) {
+        let (mut prefix, mut payload) = (part[..40].to_vec(), part[48..].to_vec());
+        if part[0] == 6 {
+            payload[8..16].copy_from_slice(&sequence.to_le_bytes());
+            payload[32..48].copy_from_slice(&xxhash_rust::xxh3::xxh3_128(&prefixes).to_le_bytes());
+        }
+        let summed = if part[0] == 3 { 16 + pages_of(part) * list_bytes(&parts[1]) } else { payload.len() };
+        prefix[16..24].copy_from_slice(&sequence.to_le_bytes());
+        prefix[24..32].copy_from_slice(&sum(sequence, &payload[..summed]).to_le_bytes());
+        prefix[32..40].copy_from_slice(&previous.to_le_bytes());
+        previous = sum(0, &prefix);
+        prefix.extend(previous.to_le_bytes());
+        out.extend([&prefix[..], &payload].concat());
+        prefixes.extend(prefix);
+    }
+    out
+}
+
+/// How many pages a record says that it has; no more than it has room for.
+fn pages_of(part: &[u8]) -> usize {
+    let count = u32::from_le_bytes(part[56..60].try_into().unwrap()) as usize;
+    count.min((part.len() - 64) / 16)
+}
+
+/// Of each page in a record, by the stream's header.
+fn list_bytes(header: &[u8]) -> usize {
+    if header[48] == 1 { 16 } else { 8 }
+}
+
+fn put(part: &mut [u8], at: usize, number: u64) {
+    part[48 + at..48 + at + 8].copy_from_slice(&number.to_le_bytes());
+}
+
+fn get(part: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(part[48 + at..48 + at + 8].try_into().unwrap())
+}
+
+#[test]
+fn what_no_exporter_writes_is_refused_though_every_checksum_is_right() {
+    let (_store, old, new) = sample(200);
+    let end = new.page_count();
+    for (name, stream) in
+        [("full", full(&new, &ExportOptions::new())), ("delta", delta(&old, &new, &ExportOptions::new()))]
+    {
+        let parts: Vec<Vec<u8>> = records(&stream).into_iter().map(<[u8]>::to_vec).collect();
+        assert!(mended_plain(&parts) == stream, "what isn't changed needs no mending");
+        let of_kind =
+            |kind: u8| (1..parts.len()).filter(|index| parts[*index][0] == kind).collect::<Vec<_>>();
+        // Of the record, where it is changed; of the payload, where the number stands, and the number.
+        let mut changes: Vec<(usize, Vec<(usize, u64)>, String)> = Vec::new();
+        for index in of_kind(3) {
+            let (first, count_and_codec) = (get(&parts[index], 0), get(&parts[index], 8));
+            let (count, codec) = (count_and_codec & 0xffff_ffff, 1 << 32);
+            changes.push((index, vec![(8, 0)], "a run of no pages".to_owned()));
+            changes.push((index, vec![(8, 65)], "a run of too many pages".to_owned()));
+            changes.push((index, vec![(8, count_and_codec | codec)], "a frame in a plain stream".to_owned()));
+            changes.push((index, vec![(8, count | 7 << 32)], "a codec of no kind".to_owned()));
+            if name == "full" {
+                changes.push((index, vec![(0, end)], "a run at the end".to_owned()));
+                changes.push((index, vec![(0, u64::MAX)], "a run at the end of all numbers".to_owned()));
+                if count > 1 {
+                    changes.push((index, vec![(0, end - count + 1)], "a run across the end".to_owned()));
+                }
+            } else {
+                let last = 16 + (count as usize - 1) * 16;
+                changes.push((index, vec![(last, end)], "a page at the end".to_owned()));
+                changes.push((index, vec![(0, end), (16, end)], "a run at the end".to_owned()));
+                changes.push((index, vec![(16, first + 1)], "a first page that isn't the first".to_owned()));
+                if count > 1 {
+                    changes.push((index, vec![(32, first)], "a page twice".to_owned()));
+                }
+                if count > 2 {
+                    changes.push((
+                        index,
+                        vec![(48, get(&parts[index], 16))],
+                        "a page before another".to_owned(),
+                    ));
+                }
+            }
+            if index != of_kind(3)[0] {
+                let ids = if name == "full" { vec![(0, 0)] } else { vec![(0, 0), (16, 0)] };
+                changes.push((index, ids, "a run before the one before".to_owned()));
+            }
+        }
+        for index in of_kind(4) {
+            changes.push((index, vec![(8, 0)], "no ids freed".to_owned()));
+            changes.push((index, vec![(0, end)], "ids freed at the end".to_owned()));
+            changes.push((index, vec![(8, end)], "ids freed across the end".to_owned()));
+            changes.push((index, vec![(0, u64::MAX)], "ids freed at the end of all numbers".to_owned()));
+            if index != of_kind(4)[0] {
+                changes.push((index, vec![(0, 0)], "ids freed before others".to_owned()));
+            }
+        }
+        for (index, numbers, what) in changes {
+            let mut changed = parts.clone();
+            numbers.iter().for_each(|(at, number)| put(&mut changed[index], *at, *number));
+            let begin = changed[..index].iter().map(Vec::len).sum::<usize>() as u64;
+            let context = format!("{name}, record {index}: {what}");
+            match verify_stream(&mut &mended_plain(&changed)[..], &mut ()) {
+                // Where it says so, and not because the pages are other ones than the list's.
+                Err(Error::BadStream { offset, expected, .. }) => {
+                    assert_eq!(offset, begin + 48, "{context}: {expected}");
+                    assert!(!expected.contains("checksum"), "{context}: {expected}");
+                }
+                other => panic!("{context}: {other:?}"),
+            }
+        }
+        // Of a type that nobody knows: what may be passed over is, whole and checked; what must not isn't.
+        let mut unknown = vec![7; 48 + 9000];
+        unknown[..16].copy_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 0x28, 0x23, 0, 0, 0, 0, 0, 0]);
+        let told = verify_stream(&mut &stream[..], &mut ()).unwrap();
+        for index in 3..parts.len() {
+            let mut longer = parts.clone();
+            longer.insert(index, unknown.clone());
+            let stream = mended_plain(&longer);
+            let found = verify_stream(&mut &stream[..], &mut ()).unwrap();
+            assert_eq!(
+                (found.pages, found.fingerprint),
+                (told.pages, told.fingerprint),
+                "{name}, before {index}"
+            );
+            let begin = longer[..index].iter().map(Vec::len).sum::<usize>();
+            let mut damaged = stream.clone();
+            damaged[begin + 48 + 8999] ^= 1;
+            refused(&damaged, &format!("{name}: damage in a record that is passed over"));
+            for flags in [1, 3] {
+                longer[index][2] = flags;
+                match verify_stream(&mut &mended_plain(&longer)[..], &mut ()) {
+                    Err(Error::Unsupported { .. }) => {}
+                    other => panic!("{name}, before {index}, flags {flags}: {other:?}"),
+                }
+            }
+        }
+    }
+}

@@ -301,3 +301,71 @@ fn a_missing_file_is_found() {
         }
     }
 }
+
+/// Reads a store as it would be found after a kill, with nothing in one of its catalogs.
+fn opens_without(storage: &MemoryStorage, lost: &str, states: &BTreeMap<u64, State>, context: &str) {
+    let mut files = save(storage);
+    assert!(
+        files.insert(lost.to_owned(), Vec::new()).is_some_and(|bytes| !bytes.is_empty()),
+        "{context}: {lost}"
+    );
+    let store = Store::open_on(load(&files, None), small().create(false));
+    let store = store.unwrap_or_else(|error| panic!("{context}, without {lost}: {error:?}"));
+    let (tip, expected) = states.last_key_value().unwrap();
+    let snapshot = store.snapshot();
+    assert_eq!(snapshot.version().0, *tip, "{context}, without {lost}");
+    let view = snapshot.view();
+    for id in 0..snapshot.page_count() {
+        let found =
+            view.page(PageId(id)).unwrap_or_else(|error| panic!("{context}, without {lost}: {error:?}"));
+        assert_eq!(found, expected.get(&id).map(|bytes| &bytes[..]), "{context}, without {lost}: page {id}");
+    }
+    drop(view);
+    store.audit().unwrap_or_else(|error| panic!("{context}, without {lost}: {error:?}"));
+}
+
+#[test]
+fn either_catalog_alone_opens_a_store_at_any_time() {
+    let first = seed("corrupt");
+    for seed in (0..env("VELLUM_CASES", 4)).map(|round| first.wrapping_add(round)) {
+        let mut random = Random(seed);
+        let storage = Arc::new(MemoryStorage::new());
+        let store = Store::open_on(storage.clone(), small()).unwrap();
+        let mut txn = store.begin().unwrap();
+        txn.truncate(100).unwrap();
+        let version = txn.commit().unwrap();
+        let mut states = BTreeMap::from([(version.0, State::new())]);
+        // A new store has one catalog until its second checkpoint.
+        for _ in 0..2 {
+            commit(&store, &mut states, &mut random, Durability::Sync);
+            store.maintain(vellum::Budget::unlimited()).unwrap();
+        }
+        let mut names = Vec::new();
+        for step in 0..60 {
+            match random.below(8) {
+                // Much is overwritten between checkpoints, and segments are used again.
+                0..4 => {
+                    for _ in 0..1 + random.below(60) {
+                        commit(&store, &mut states, &mut random, Durability::Sync);
+                    }
+                }
+                4 | 5 => drop(store.maintain(vellum::Budget::unlimited()).unwrap()),
+                6 => {
+                    names.push(format!("{step}"));
+                    store.create_snapshot(&names[names.len() - 1]).unwrap();
+                    let state = states.last_key_value().unwrap().1.clone();
+                    states.insert(store.version().0, state);
+                }
+                _ if names.is_empty() => {}
+                _ => {
+                    store.drop_snapshot(&names.swap_remove(random.index(names.len()))).unwrap();
+                    let state = states.last_key_value().unwrap().1.clone();
+                    states.insert(store.version().0, state);
+                }
+            }
+            let context = format!("seed {seed}, step {step}");
+            opens_without(&storage, "catalog-a", &states, &context);
+            opens_without(&storage, "catalog-b", &states, &context);
+        }
+    }
+}

@@ -16,6 +16,7 @@ use common::{PAGE, Random, contents, small};
 use vellum::{
     Checked, Error, ImportOptions, PageId, Progress, Snapshot, Store, apply_patch, drill, verify_patch,
 };
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 fn sample() -> (Store, Vec<Snapshot>) {
     let store = Store::in_memory(small()).unwrap();
@@ -221,4 +222,69 @@ fn damaged_raw_deltas_change_nothing() {
     }
     refused(&[&patch[..], &[0]].concat(), "one byte more");
     assert_eq!(fs::read(&path).unwrap(), b"as it was");
+}
+
+/// A raw delta of pages of 512 bytes with every checksum right, whatever it says. Of each entry its first three fields; pages are zeros.
+fn forged(page_size: u32, page_count: u64, entries: &[(u64, u64, u64)]) -> Vec<u8> {
+    let mut patch = b"VELLUMP\x1a".to_vec();
+    patch.extend([1u32.to_le_bytes(), page_size.to_le_bytes()].concat());
+    patch.extend([0; 48]);
+    patch.extend(page_count.to_le_bytes());
+    patch.extend(xxh3_64_with_seed(&patch, 0).to_le_bytes());
+    let mut told = patch.clone();
+    for (kind, second, third) in entries {
+        let entry = [kind.to_le_bytes(), second.to_le_bytes(), third.to_le_bytes()].concat();
+        patch.extend(&entry);
+        told.extend(&entry);
+        if *kind == 1 {
+            patch.extend(vec![0; page_size as usize]);
+        }
+    }
+    patch.extend([3, entries.len() as u64, xxh3_64_with_seed(&told, 0)].map(u64::to_le_bytes).concat());
+    patch
+}
+
+#[test]
+fn raw_deltas_that_nobody_writes_are_refused_though_their_checksums_are_right() {
+    const END: u64 = 1 << 40;
+    let page = |id: u64| (1, id, xxh3_64_with_seed(&[0; PAGE], id));
+    let zeros = |first: u64, count: u64| (2, first, count);
+    let taken = |patch: &[u8]| verify_patch(&mut &patch[..], &mut ());
+    for (page_count, entries) in [
+        (10, vec![page(0), page(1), zeros(2, 3), page(5), zeros(8, 1), page(9)]),
+        (10, vec![zeros(0, 10)]),
+        (0, vec![]),
+        (END, vec![page(END - 2), zeros(END - 1, 1)]),
+    ] {
+        let summary = taken(&forged(512, page_count, &entries)).unwrap();
+        assert_eq!(summary.page_count, page_count);
+        assert_eq!(summary.pages, entries.iter().filter(|entry| entry.0 == 1).count() as u64);
+    }
+    let refused = |patch: &[u8], what: &str| match taken(patch) {
+        Err(Error::BadStream { .. }) => {}
+        other => panic!("{what}: {other:?}"),
+    };
+    for (entries, what) in [
+        (vec![page(10)], "a page at the end"),
+        (vec![page(u64::MAX)], "a page far beyond it"),
+        (vec![page(3), page(3)], "a page twice"),
+        (vec![page(3), page(2)], "pages that descend"),
+        (vec![zeros(2, 3), page(4)], "a page within zeros"),
+        (vec![page(3), zeros(3, 1)], "zeros over a page"),
+        (vec![zeros(3, 0)], "no zeros"),
+        (vec![zeros(3, 8)], "zeros beyond the end"),
+        (vec![zeros(u64::MAX, 2)], "zeros around the end of all numbers"),
+        (vec![(1, 3, 7)], "another page than its checksum's"),
+        (vec![(4, 0, 0)], "an entry of no type"),
+    ] {
+        refused(&forged(512, 10, &entries), what);
+    }
+    refused(&forged(512, END + 1, &[]), "more pages than there are ids");
+    for page_size in [0, 256, 768, 1 << 17] {
+        refused(&forged(page_size, 0, &[]), &format!("pages of {page_size} bytes"));
+    }
+    let mut short = forged(512, 10, &[page(1), page(2)]);
+    let end = short.len() - 16;
+    short[end] = 1;
+    refused(&short, "an end that tells another count");
 }

@@ -7,8 +7,11 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::Arc;
 
 use common::{PAGE, Random, contents, env, seed, small};
+use vellum::storage::{MemoryStorage, Storage};
 use vellum::{Budget, Durability, Error, PageId, Snapshot, Store};
 
 /// Page ids end here.
@@ -183,4 +186,41 @@ fn a_thousand_snapshots_are_dropped_in_any_order() {
     store.maintain(Budget::unlimited()).unwrap();
     let stats = store.stats();
     assert_eq!((stats.allocated_bytes, stats.limbo_bytes), (stats.live_bytes, 0), "{stats:?}");
+}
+
+/// The store as a kill leaves it, opened: nothing but the log knows of what was done since the last checkpoint.
+fn killed(storage: &MemoryStorage) -> (Store, Arc<MemoryStorage>) {
+    let after = MemoryStorage::new();
+    for name in storage.list().unwrap() {
+        let file = storage.open(&name).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        after.create(&name, bytes.len() as u64).unwrap().write_all_at(&[IoSlice::new(&bytes)], 0).unwrap();
+    }
+    let after = Arc::new(after);
+    (Store::open_on(after.clone(), small()).unwrap(), after)
+}
+
+#[test]
+fn a_kill_loses_nothing_at_the_last_page_there_can_be() {
+    let last = PageId(END - 1);
+    let mut storage = Arc::new(MemoryStorage::new());
+    let mut store = Store::open_on(storage.clone(), small()).unwrap();
+    for (step, count, holds) in [("grow", END, 0), ("write", END, 1), ("free", END, 0), ("cut", 1, 0)] {
+        let mut txn = store.begin().unwrap();
+        match step {
+            "grow" => txn.truncate(END).unwrap(),
+            "write" => txn.write(last, &contents(last.0, 1)).unwrap(),
+            "free" => txn.free(last).unwrap(),
+            _ => txn.truncate(1).unwrap(),
+        }
+        txn.commit().unwrap();
+        (store, storage) = killed(&storage);
+        let snapshot = store.snapshot();
+        assert_eq!((snapshot.page_count(), snapshot.live_pages()), (count, holds), "after {step}");
+        if holds > 0 {
+            assert_eq!(snapshot.view().page(last).unwrap(), Some(&contents(last.0, 1)[..]));
+        }
+        store.audit().unwrap();
+    }
 }

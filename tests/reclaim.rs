@@ -173,3 +173,25 @@ fn reopening_forgets_no_space() {
         assert!(segments <= most + 2, "{segments} files after {round} rounds, {most} before");
     }
 }
+
+#[test]
+fn ids_that_were_freed_are_handed_out_again() {
+    let store = filled(20);
+    let mut ids: Vec<PageId> = (0..20).map(PageId).collect();
+    for round in 1..6 {
+        let mut txn = store.begin().unwrap();
+        ids.iter().for_each(|id| txn.free(*id).unwrap());
+        txn.commit().unwrap();
+        // Whoever gives up gives them back, too.
+        let mut txn = store.begin().unwrap();
+        (0..20).for_each(|_| drop(txn.allocate().unwrap()));
+        drop(txn);
+        let mut txn = store.begin().unwrap();
+        ids = (0..20).map(|_| txn.allocate().unwrap()).collect();
+        ids.iter().for_each(|id| txn.write(*id, &contents(id.0, round)).unwrap());
+        txn.commit().unwrap();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..20).map(PageId).collect::<Vec<_>>(), "round {round}");
+        assert_eq!(store.snapshot().page_count(), 20);
+    }
+}

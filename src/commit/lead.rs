@@ -275,10 +275,10 @@ pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
     let can_apply = names.as_ref().is_ok_and(|change| {
         change.as_ref().is_none_or(|change| core.names.lock().check(change, last.created_at_ms).is_ok())
     });
-    let in_range = |id: u64| id <= PageId::MAX.0;
-    let is_sane = batch.pages(&core.segments).all(|(id, _, _)| in_range(id.0))
-        && freed.iter().all(|(first, count)| in_range(first.0.saturating_add(*count)))
-        && last.page_count <= PageId::MAX.0 + 1
+    let end = PageId::MAX.0 + 1;
+    let is_sane = batch.pages(&core.segments).all(|(id, _, _)| id.0 < end)
+        && freed.iter().all(|(first, count)| first.0.saturating_add(*count) <= end)
+        && last.page_count <= end
         && can_apply;
     let edit = match is_sane {
         true => Some(edit_tip(core, tip, first.version, Version(0), &change, batch.pages(&core.segments))?),

@@ -11,3 +11,6 @@ pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod validate;
 pub(crate) mod whole;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
