@@ -36,6 +36,16 @@ kill kills="10000" cuts="200" faults="400":
     VELLUM_KILLS={{kills}} VELLUM_POWER_CUTS={{cuts}} VELLUM_SYNC_FAULTS={{faults}} \
         cargo test --release --test kill -- --nocapture
 
+# Changes one thing in the core after another, and looks whether a test notices. A larger budget tries what was missed again.
+mutants draw="420" seconds="30":
+    cargo run --release --locked --manifest-path .ci/mutants/Cargo.toml -- build --draw {{draw}}
+    cargo run --release --locked --manifest-path .ci/mutants/Cargo.toml -- run --budget {{seconds}}
+    cargo run --release --locked --manifest-path .ci/mutants/Cargo.toml -- report
+
+# Lines of the core that tests come by: cargo install cargo-llvm-cov, rustup component add llvm-tools.
+coverage:
+    .ci/coverage
+
 fuzz target seconds="1800":
     fuzz/run {{target}} {{seconds}}
 

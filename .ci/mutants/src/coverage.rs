@@ -1,0 +1,57 @@
+//! What `.ci/coverage` measured, of the core's lines outside its tests.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::build::{is_test, module};
+use crate::{Result, root};
+
+/// Reads an lcov file. Prints each run of lines that no test came by, then the shares by module.
+pub(crate) fn coverage(file: &str) -> Result<()> {
+    let mut modules = BTreeMap::<String, [usize; 2]>::new();
+    let mut current = None;
+    for line in fs::read_to_string(file)?.lines() {
+        if let Some(name) = line.strip_prefix("SF:") {
+            current = Path::new(name).strip_prefix(root()).ok().map(Path::to_path_buf);
+            current = current
+                .filter(|path| module(path).is_some() && !is_test(path))
+                .filter(|path| path.starts_with("src"));
+            continue;
+        }
+        let Some(path) = &current else { continue };
+        let Some((number, count)) = line.strip_prefix("DA:").and_then(|data| data.split_once(',')) else {
+            continue;
+        };
+        let number = number.parse::<usize>()?;
+        let text = fs::read_to_string(root().join(path))?;
+        if text.find("#[cfg(test)]\nmod tests {").is_some_and(|tests| text[..tests].lines().count() < number)
+        {
+            continue;
+        }
+        let [covered, all] = modules.entry(module(path).unwrap_or_default()).or_default();
+        *all += 1;
+        if count == "0" {
+            println!(
+                "{}:{number}: {}",
+                path.display(),
+                text.lines().nth(number - 1).unwrap_or_default().trim()
+            );
+        } else {
+            *covered += 1;
+        }
+    }
+    println!("\n| module | lines | come by | |\n|---|---|---|---|");
+    let mut sum = [0; 2];
+    for (module, [covered, all]) in modules {
+        println!("| `{module}` | {all} | {covered} | {} |", share(covered, all));
+        sum = [sum[0] + covered, sum[1] + all];
+    }
+    println!("| in all | {} | {} | {} |", sum[1], sum[0], share(sum[0], sum[1]));
+    Ok(())
+}
+
+fn share(part: usize, all: usize) -> String {
+    let thousandths = part * 1000 / all.max(1);
+    format!("{}.{} %", thousandths / 10, thousandths % 10)
+}
