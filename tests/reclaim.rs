@@ -184,7 +184,9 @@ fn ids_that_were_freed_are_handed_out_again() {
         txn.commit().unwrap();
         // Whoever gives up gives them back, too.
         let mut txn = store.begin().unwrap();
-        (0..20).for_each(|_| drop(txn.allocate().unwrap()));
+        for _ in 0..20 {
+            txn.allocate().unwrap();
+        }
         drop(txn);
         let mut txn = store.begin().unwrap();
         ids = (0..20).map(|_| txn.allocate().unwrap()).collect();
@@ -194,4 +196,27 @@ fn ids_that_were_freed_are_handed_out_again() {
         assert_eq!(ids, (0..20).map(PageId).collect::<Vec<_>>(), "round {round}");
         assert_eq!(store.snapshot().page_count(), 20);
     }
+}
+
+#[test]
+fn holes_of_earlier_sessions_are_found_however_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("store");
+    let store = Store::open(&dir, small()).unwrap();
+    let mut txn = store.begin().unwrap();
+    txn.truncate(5000).unwrap();
+    for id in (0..5000).filter(|id| id % 3 == 0) {
+        txn.write(PageId(id), &contents(id, 0)).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(store);
+    // More than are looked up at once.
+    let store = Store::open(&dir, small()).unwrap();
+    let holes: Vec<PageId> = (0..5000).filter(|id| id % 3 != 0).map(PageId).collect();
+    let mut txn = store.begin().unwrap();
+    let mut found: Vec<PageId> = holes.iter().map(|_| txn.allocate().unwrap()).collect();
+    let beyond = txn.allocate().unwrap();
+    found.sort_unstable();
+    assert!(found == holes, "each hole once");
+    assert_eq!(beyond, PageId(5000));
 }
