@@ -53,3 +53,29 @@ fn disk_store_works_and_reopens() {
         assert_eq!(view.page(PageId(199)).unwrap().unwrap(), fill(100 + 99));
     }
 }
+
+#[test]
+fn the_fewest_pages_that_a_segment_can_have_are_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = Options::new().page_size(65536).segment_size(8 * 65536).background(false);
+    let page = |id: u64, round: u8| vec![id as u8 ^ round; 65536];
+    for round in 0..4 {
+        let store = Store::open(&path, options.clone()).unwrap();
+        for id in 0..12 {
+            let mut txn = store.begin().unwrap();
+            txn.truncate(12).unwrap();
+            txn.write(PageId(id), &page(id, round)).unwrap();
+            txn.commit().unwrap();
+        }
+        store.maintain(vellum::Budget::unlimited()).unwrap();
+        if round % 2 == 0 {
+            store.close().unwrap();
+        } else {
+            drop(store);
+        }
+        let store = Store::open(&path, options.clone()).unwrap();
+        (0..12).for_each(|id| assert!(store.view().page(PageId(id)).unwrap() == Some(&page(id, round)[..])));
+        store.audit().unwrap();
+    }
+}

@@ -400,65 +400,88 @@ fn get(part: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(part[48 + at..48 + at + 8].try_into().unwrap())
 }
 
-#[test]
-fn what_no_exporter_writes_is_refused_though_every_checksum_is_right() {
+/// A full stream and a delta, neither compressed nor encrypted, as records.
+fn plain_streams() -> [(&'static str, Vec<Vec<u8>>); 2] {
     let (_store, old, new) = sample(200);
-    let end = new.page_count();
-    for (name, stream) in
-        [("full", full(&new, &ExportOptions::new())), ("delta", delta(&old, &new, &ExportOptions::new()))]
-    {
+    let streams = [full(&new, &ExportOptions::new()), delta(&old, &new, &ExportOptions::new())];
+    let [full, delta] = streams.map(|stream| {
         let parts: Vec<Vec<u8>> = records(&stream).into_iter().map(<[u8]>::to_vec).collect();
         assert!(mended_plain(&parts) == stream, "what isn't changed needs no mending");
-        let of_kind =
-            |kind: u8| (1..parts.len()).filter(|index| parts[*index][0] == kind).collect::<Vec<_>>();
-        // Of the record, where it is changed; of the payload, where the number stands, and the number.
-        let mut changes: Vec<(usize, Vec<(usize, u64)>, String)> = Vec::new();
-        for index in of_kind(3) {
-            let (first, count_and_codec) = (get(&parts[index], 0), get(&parts[index], 8));
-            let (count, codec) = (count_and_codec & 0xffff_ffff, 1 << 32);
-            changes.push((index, vec![(8, 0)], "a run of no pages".to_owned()));
-            changes.push((index, vec![(8, 65)], "a run of too many pages".to_owned()));
-            changes.push((index, vec![(8, count_and_codec | codec)], "a frame in a plain stream".to_owned()));
-            changes.push((index, vec![(8, count | 7 << 32)], "a codec of no kind".to_owned()));
-            if name == "full" {
-                changes.push((index, vec![(0, end)], "a run at the end".to_owned()));
-                changes.push((index, vec![(0, u64::MAX)], "a run at the end of all numbers".to_owned()));
-                if count > 1 {
-                    changes.push((index, vec![(0, end - count + 1)], "a run across the end".to_owned()));
-                }
-            } else {
-                let last = 16 + (count as usize - 1) * 16;
-                changes.push((index, vec![(last, end)], "a page at the end".to_owned()));
-                changes.push((index, vec![(0, end), (16, end)], "a run at the end".to_owned()));
-                changes.push((index, vec![(16, first + 1)], "a first page that isn't the first".to_owned()));
-                if count > 1 {
-                    changes.push((index, vec![(32, first)], "a page twice".to_owned()));
-                }
-                if count > 2 {
-                    changes.push((
-                        index,
-                        vec![(48, get(&parts[index], 16))],
-                        "a page before another".to_owned(),
-                    ));
-                }
-            }
-            if index != of_kind(3)[0] {
-                let ids = if name == "full" { vec![(0, 0)] } else { vec![(0, 0), (16, 0)] };
-                changes.push((index, ids, "a run before the one before".to_owned()));
-            }
+        parts
+    });
+    [("full", full), ("delta", delta)]
+}
+
+fn of_kind(parts: &[Vec<u8>], kind: u8) -> Vec<usize> {
+    (1..parts.len()).filter(|index| parts[*index][0] == kind).collect()
+}
+
+/// Numbers put into a record's payload, each at its offset.
+type Numbers = Vec<(usize, u64)>;
+
+/// What an exporter says of pages, said otherwise.
+fn wrong_runs(name: &str, parts: &[Vec<u8>], end: u64) -> Vec<(usize, Numbers, &'static str)> {
+    let mut changes: Vec<(usize, Numbers, &str)> = Vec::new();
+    let runs = of_kind(parts, 3);
+    for index in runs.iter().copied() {
+        let (first, count_and_codec) = (get(&parts[index], 0), get(&parts[index], 8));
+        let count = count_and_codec & 0xffff_ffff;
+        changes.push((index, vec![(8, 0)], "a run of no pages"));
+        changes.push((index, vec![(8, 65)], "a run of too many pages"));
+        changes.push((index, vec![(8, count | 1 << 32)], "a frame in a plain stream"));
+        changes.push((index, vec![(8, count | 7 << 32)], "a codec of no kind"));
+        let is_full = name == "full";
+        if is_full {
+            changes.push((index, vec![(0, end)], "a run at the end"));
+            changes.push((index, vec![(0, u64::MAX)], "a run at the end of all numbers"));
+        } else {
+            let last = 16 + (count as usize - 1) * 16;
+            changes.push((index, vec![(last, end)], "a page at the end"));
+            changes.push((index, vec![(0, end), (16, end)], "a run at the end"));
+            changes.push((index, vec![(16, first + 1)], "a first page that isn't the first"));
         }
-        for index in of_kind(4) {
-            changes.push((index, vec![(8, 0)], "no ids freed".to_owned()));
-            changes.push((index, vec![(0, end)], "ids freed at the end".to_owned()));
-            changes.push((index, vec![(8, end)], "ids freed across the end".to_owned()));
-            changes.push((index, vec![(0, u64::MAX)], "ids freed at the end of all numbers".to_owned()));
-            if index != of_kind(4)[0] {
-                changes.push((index, vec![(0, 0)], "ids freed before others".to_owned()));
-            }
+        match (is_full, count) {
+            (true, 2..) => changes.push((index, vec![(0, end - count + 1)], "a run across the end")),
+            (false, 2..) => changes.push((index, vec![(32, first)], "a page twice")),
+            _ => {}
         }
+        if !is_full && count > 2 {
+            changes.push((index, vec![(48, get(&parts[index], 16))], "a page before another"));
+        }
+        if index != runs[0] {
+            let ids = if is_full { vec![(0, 0)] } else { vec![(0, 0), (16, 0)] };
+            changes.push((index, ids, "a run before the one before"));
+        }
+    }
+    changes
+}
+
+/// What an exporter says of freed ids, said otherwise.
+fn wrong_frees(parts: &[Vec<u8>], end: u64) -> Vec<(usize, Numbers, &'static str)> {
+    let mut changes: Vec<(usize, Numbers, &str)> = Vec::new();
+    let frees = of_kind(parts, 4);
+    for index in frees.iter().copied() {
+        changes.push((index, vec![(8, 0)], "no ids freed"));
+        changes.push((index, vec![(0, end)], "ids freed at the end"));
+        changes.push((index, vec![(8, end)], "ids freed across the end"));
+        changes.push((index, vec![(0, u64::MAX)], "ids freed at the end of all numbers"));
+        if index != frees[0] {
+            changes.push((index, vec![(0, 0)], "ids freed before others"));
+        }
+    }
+    changes
+}
+
+#[test]
+fn what_no_exporter_writes_is_refused_though_every_checksum_is_right() {
+    for (name, parts) in plain_streams() {
+        let changes = [wrong_runs(name, &parts, 200), wrong_frees(&parts, 200)].concat();
+        assert!(changes.len() > 12);
         for (index, numbers, what) in changes {
             let mut changed = parts.clone();
-            numbers.iter().for_each(|(at, number)| put(&mut changed[index], *at, *number));
+            for (at, number) in numbers {
+                put(&mut changed[index], at, number);
+            }
             let begin = changed[..index].iter().map(Vec::len).sum::<usize>() as u64;
             let context = format!("{name}, record {index}: {what}");
             match verify_stream(&mut &mended_plain(&changed)[..], &mut ()) {
@@ -470,10 +493,36 @@ fn what_no_exporter_writes_is_refused_though_every_checksum_is_right() {
                 other => panic!("{context}: {other:?}"),
             }
         }
-        // Of a type that nobody knows: what may be passed over is, whole and checked; what must not isn't.
-        let mut unknown = vec![7; 48 + 9000];
-        unknown[..16].copy_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 0x28, 0x23, 0, 0, 0, 0, 0, 0]);
-        let told = verify_stream(&mut &stream[..], &mut ()).unwrap();
+    }
+}
+
+#[test]
+fn a_pages_damage_is_told_where_the_page_lies() {
+    for (name, parts) in plain_streams() {
+        let stream = parts.concat();
+        for index in of_kind(&parts, 3) {
+            let count = pages_of(&parts[index]);
+            let list_end = 48 + 16 + count * list_bytes(&parts[1]);
+            let begin = parts[..index].iter().map(Vec::len).sum::<usize>();
+            for page in 0..count {
+                let at = begin + list_end + page * PAGE;
+                let mut damaged = stream.clone();
+                damaged[at + 17] ^= 1;
+                match verify_stream(&mut &damaged[..], &mut ()) {
+                    Err(Error::BadStream { offset, .. }) if offset == at as u64 => {}
+                    other => panic!("{name}, page {page} at {at}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn records_of_a_type_that_nobody_knows_are_passed_over_if_they_may_be() {
+    let mut unknown = vec![7; 48 + 9000];
+    unknown[..16].copy_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 0x28, 0x23, 0, 0, 0, 0, 0, 0]);
+    for (name, parts) in plain_streams() {
+        let told = verify_stream(&mut &parts.concat()[..], &mut ()).unwrap();
         for index in 3..parts.len() {
             let mut longer = parts.clone();
             longer.insert(index, unknown.clone());
@@ -484,6 +533,7 @@ fn what_no_exporter_writes_is_refused_though_every_checksum_is_right() {
                 (told.pages, told.fingerprint),
                 "{name}, before {index}"
             );
+            // They are checked like others.
             let begin = longer[..index].iter().map(Vec::len).sum::<usize>();
             let mut damaged = stream.clone();
             damaged[begin + 48 + 8999] ^= 1;
@@ -495,6 +545,73 @@ fn what_no_exporter_writes_is_refused_though_every_checksum_is_right() {
                     other => panic!("{name}, before {index}, flags {flags}: {other:?}"),
                 }
             }
+        }
+    }
+}
+
+/// Keeps what it gets to itself until it is flushed.
+#[derive(Default)]
+struct Hesitant {
+    kept: Vec<u8>,
+    given: Vec<u8>,
+}
+
+impl std::io::Write for Hesitant {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.kept.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.given.append(&mut self.kept);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_export_that_returned_has_flushed_all_of_it() {
+    let (_store, old, new) = sample(100);
+    for rate in [None, Some(64 << 20)] {
+        for (name, options) in codings().into_iter().filter(|(name, _)| !name.contains("encrypted")) {
+            let options = rate.map_or(options.clone(), |rate| options.rate(rate));
+            let mut out = Hesitant::default();
+            new.export_as(&mut out, &options, &mut ()).unwrap();
+            assert!(out.given == full(&new, &options), "{name}, {rate:?}, full");
+            let mut out = Hesitant::default();
+            new.export_since_as(&old, &mut out, &options, &mut ()).unwrap();
+            assert!(out.given == delta(&old, &new, &options), "{name}, {rate:?}, delta");
+        }
+    }
+}
+
+#[test]
+fn headers_beyond_the_limits_are_refused_though_their_checksums_are_right() {
+    let (_store, old, new) = sample(20);
+    let stream = delta(&old, &new, &ExportOptions::new());
+    let parts: Vec<Vec<u8>> = records(&stream).into_iter().map(<[u8]>::to_vec).collect();
+    let (version, pages, live, base) = (80, 104, 112, 56);
+    let told = |at: usize| get(&parts[1], at);
+    assert_eq!((told(version), told(pages), told(base)), (new.version().0, 20, old.version().0));
+    // The page size is the upper half of the number at its offset.
+    let page_size = |size: u64| vec![(0, told(0) & 0xffff_ffff | size << 32)];
+    for (numbers, what) in [
+        (page_size(0), "no page size"),
+        (page_size(256), "pages that are too small"),
+        (page_size(768), "pages that are no power of two"),
+        (page_size(1 << 17), "pages that are too large"),
+        (vec![(version, u64::MAX)], "a version beyond the last"),
+        (vec![(version, 0), (base, 0)], "pages before the first version"),
+        (vec![(pages, (1 << 40) + 1)], "more pages than there are ids"),
+        (vec![(live, 21)], "more pages that hold something than pages"),
+        (vec![(base, new.version().0 + 1)], "a base after the version"),
+    ] {
+        let mut changed = parts.clone();
+        for (at, number) in numbers {
+            put(&mut changed[1], at, number);
+        }
+        match verify_stream(&mut &mended_plain(&changed)[..], &mut ()) {
+            Err(Error::BadStream { expected, .. }) if expected == "a header within the limits" => {}
+            other => panic!("{what}: {other:?}"),
         }
     }
 }

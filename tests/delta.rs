@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use common::{PAGE, Random, contents, env, seed, small};
-use vellum::{Bookmark, Budget, Error, PageId, Snapshot, Store, fold, verify_chain, verify_stream};
+use vellum::{
+    Bookmark, Budget, Durability, Error, PageId, Snapshot, Store, fold, verify_chain, verify_stream,
+};
 
 type Model = BTreeMap<u64, u64>;
 
@@ -380,4 +382,67 @@ fn a_rollback_wins_over_open_transactions() {
     assert!(ids.iter().all(|id| ![0, 5].contains(id)), "{ids:?}");
     let other = Store::in_memory(small()).unwrap();
     assert!(matches!(other.rollback_to(&target), Err(Error::InvalidOption { .. })));
+}
+
+#[test]
+fn a_page_that_was_freed_before_is_freed_again_without_harm() {
+    let store = Store::in_memory(small()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let put = |id: u64, tag: Option<u64>| {
+        let mut txn = store.begin().unwrap();
+        txn.truncate(20).unwrap();
+        match tag {
+            Some(tag) => txn.write(PageId(id), &contents(id, tag)).unwrap(),
+            None => txn.free(PageId(id)).unwrap(),
+        }
+        txn.commit().unwrap();
+    };
+    (0..10).for_each(|id| put(id, Some(1)));
+    let base = store.snapshot();
+    let mut marks = vec![store.create_bookmark("0", &base).map(|_| store.bookmark("0").unwrap()).unwrap()];
+    let replica = copy_of(&base, &home, "replica");
+    // The replica knows of page 5 only that it was freed, and is told so twice more.
+    for round in 1..4u64 {
+        if round > 1 {
+            put(5, Some(round));
+        }
+        put(5, None);
+        put(3, Some(round));
+        let name = round.to_string();
+        let mut stream = Vec::new();
+        store.snapshot().export_since(marks.last().unwrap(), &mut stream).unwrap();
+        replica.apply(&mut &stream[..]).unwrap();
+        let model: Model =
+            (0..10).filter(|id| *id != 5).map(|id| (id, if id == 3 { round } else { 1 })).collect();
+        check(&replica, &model, &store.snapshot());
+        store.create_bookmark(&name, &store.snapshot()).unwrap();
+        marks.push(store.bookmark(&name).unwrap());
+    }
+}
+
+#[test]
+fn what_was_applied_is_durable_unless_commits_are_not() {
+    let store = Store::in_memory(small()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut model = Model::new();
+    step(&store, &mut model, &mut Random(3), 1);
+    let base = store.snapshot();
+    step(&store, &mut model, &mut Random(4), 2);
+    let stream = delta(&base, &store.snapshot());
+    let durable = copy_of(&base, &home, "durable");
+    durable.apply(&mut &stream[..]).unwrap();
+    assert_eq!(durable.snapshot().fingerprint(), store.snapshot().fingerprint());
+    assert_eq!(durable.stats().durable_version, durable.version());
+    let lazy = Store::import_with(
+        &mut &full(&base)[..],
+        home.path().join("lazy"),
+        small().create(true).durability(Durability::Buffered),
+        &mut (),
+    );
+    let lazy = lazy.unwrap();
+    let before = lazy.stats().durable_version;
+    lazy.apply(&mut &stream[..]).unwrap();
+    assert_eq!(lazy.stats().durable_version, before, "nobody asked for a sync");
+    lazy.sync().unwrap();
+    assert_eq!(lazy.stats().durable_version, lazy.version());
 }

@@ -180,7 +180,9 @@ fn ids_that_were_freed_are_handed_out_again() {
     let mut ids: Vec<PageId> = (0..20).map(PageId).collect();
     for round in 1..6 {
         let mut txn = store.begin().unwrap();
-        ids.iter().for_each(|id| txn.free(*id).unwrap());
+        for id in &ids {
+            txn.free(*id).unwrap();
+        }
         txn.commit().unwrap();
         // Whoever gives up gives them back, too.
         let mut txn = store.begin().unwrap();
@@ -190,7 +192,9 @@ fn ids_that_were_freed_are_handed_out_again() {
         drop(txn);
         let mut txn = store.begin().unwrap();
         ids = (0..20).map(|_| txn.allocate().unwrap()).collect();
-        ids.iter().for_each(|id| txn.write(*id, &contents(id.0, round)).unwrap());
+        for id in &ids {
+            txn.write(*id, &contents(id.0, round)).unwrap();
+        }
         txn.commit().unwrap();
         ids.sort_unstable();
         assert_eq!(ids, (0..20).map(PageId).collect::<Vec<_>>(), "round {round}");

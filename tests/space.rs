@@ -277,3 +277,18 @@ fn what_can_not_be_kept_small_is_refused() {
     assert!(refused(small().waste_percent(4)) && refused(small().waste_percent(1001)));
     assert!(refused(small().pack_rate(1)) && refused(small().cache_bytes(4096)));
 }
+
+#[test]
+fn maintenance_that_had_no_time_is_not_done() {
+    let store = Store::in_memory(small()).unwrap();
+    let mut pages = Pages::new();
+    grow(&store, 1000);
+    write(&store, &mut pages, 0..1000, 1);
+    let mut txn = store.begin().unwrap();
+    (0..1000).filter(|id| id % 20 != 0).for_each(|id| txn.free(PageId(id)).unwrap());
+    txn.commit().unwrap();
+    let done = store.maintain(Budget::unlimited().time(Duration::ZERO)).unwrap();
+    assert!(!done.is_done && done.segments_packed == 0, "{done:?}");
+    let done = store.maintain(Budget::unlimited()).unwrap();
+    assert!(done.is_done && done.segments_packed > 4, "{done:?}");
+}

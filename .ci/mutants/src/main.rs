@@ -4,7 +4,7 @@
 //! each of them would take some twenty times as long as the tests. And since a switch notes that it was asked for, each change is
 //! put only to the tests that come by it, the quickest first.
 //!
-//! `mutants build [--draw N] [--seed S] [--suites A,B]` draws and compiles, `mutants run [--budget SECONDS] [--jobs N]` tests what is
+//! `mutants build [--draw N] [--seed S] [--suites A,B]` draws and compiles, `mutants run [--budget SECONDS] [--jobs N] [--only N,N]` tests what is
 //! not yet decided (a missed one again, if the budget is larger now), `mutants report` counts, `mutants coverage FILE` says which
 //! lines of the core an lcov file leaves out. All of it lies in `target/mutants`.
 
@@ -89,7 +89,12 @@ fn main() -> Result<()> {
             let suites = option("--suites").unwrap_or_else(|| build::SUITES.join(","));
             build::build(usize::try_from(number("--draw", 420)?)?, number("--seed", 1)?, &suites)
         }
-        Some("run") => run::run(number("--budget", 30)?, usize::try_from(number("--jobs", 1)?)?),
+        Some("run") => {
+            let only = option("--only").unwrap_or_default();
+            let only = only.split(',').filter(|number| !number.is_empty()).map(str::parse::<usize>);
+            let only = only.collect::<std::result::Result<Vec<_>, _>>()?;
+            run::run(number("--budget", 30)?, usize::try_from(number("--jobs", 1)?)?, &only)
+        }
         Some("report") => report(),
         Some("coverage") => coverage::coverage(arguments.get(1).ok_or("which lcov file?")?),
         _ => Err("usage: mutants build | run | report; see the head of main.rs".into()),

@@ -45,7 +45,7 @@ enum End {
     Hung,
 }
 
-pub(crate) fn run(budget: u64, jobs: usize) -> Result<()> {
+pub(crate) fn run(budget: u64, jobs: usize, only: &[usize]) -> Result<()> {
     let plan = read::<Plan>("plan.json")?;
     let tests = learn(&plan, jobs)?;
     let before = read::<BTreeMap<usize, Outcome>>("outcomes.json").unwrap_or_default();
@@ -59,7 +59,9 @@ pub(crate) fn run(budget: u64, jobs: usize) -> Result<()> {
         Some(Outcome::Caught(_) | Outcome::Hung(_)) => None,
     };
     let todo = plan.mutants.iter().filter(|mutant| mutant.compiles);
-    let todo = todo.filter_map(|mutant| Some((mutant, tried(mutant)?))).collect::<Vec<_>>();
+    let mut todo = todo.filter_map(|mutant| Some((mutant, tried(mutant)?))).collect::<Vec<_>>();
+    todo.retain(|(mutant, _)| only.is_empty() || only.contains(&mutant.number));
+    todo.sort_by_key(|(_, tried)| *tried > 0);
     println!("{} to do", todo.len());
     let outcomes = Mutex::new(before.clone());
     each(&todo, jobs, |(mutant, tried), worker| {
