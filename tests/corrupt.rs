@@ -345,7 +345,7 @@ fn either_catalog_alone_opens_a_store_at_any_time() {
             match random.below(8) {
                 // Much is overwritten between checkpoints, and segments are used again.
                 0..4 => {
-                    for _ in 0..1 + random.below(60) {
+                    for _ in 0..=random.below(60) {
                         commit(&store, &mut states, &mut random, Durability::Sync);
                     }
                 }
