@@ -325,3 +325,27 @@ pub(crate) fn disk_error(
         _ => Error::io(operation, file, error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind::{FileTooLarge, Interrupted, Other, QuotaExceeded, StorageFull};
+
+    use super::*;
+
+    #[test]
+    fn what_the_user_can_mend_is_a_full_disk_and_nothing_else() {
+        for (kind, is_full) in [
+            (StorageFull, true),
+            (QuotaExceeded, true),
+            (FileTooLarge, true),
+            (Interrupted, false),
+            (Other, false),
+        ] {
+            match disk_error("write to", "segment".into(), 7, kind.into()) {
+                Error::Full { needed: 7, .. } => assert!(is_full, "{kind}"),
+                Error::Io { .. } => assert!(!is_full, "{kind}"),
+                other => panic!("{kind}: {other:?}"),
+            }
+        }
+    }
+}

@@ -234,3 +234,23 @@ impl Epoch {
         matches!(pinned, Ok(Some(true)))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_with_many_stores_pins_each_in_its_own_epoch() {
+        let mut epochs: Vec<Epoch> = (0..5).map(|_| Epoch::new()).collect();
+        for round in 0..20 {
+            for (index, epoch) in epochs.iter().enumerate() {
+                let guards = [epoch.pin(), epoch.pin()];
+                let are_own = guards.iter().all(|guard| guard.collector() == Some(&epoch.collector));
+                assert!(are_own, "epoch {index} in round {round}");
+            }
+            // Stores go and others come.
+            epochs.swap_remove(round % 5);
+            epochs.insert(round % 4, Epoch::new());
+        }
+    }
+}

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
 use vellum::storage::sim::{Fault, IoKind, SimDisk, Survival};
-use vellum::{Error, PageId};
+use vellum::{Durability, Error, PageId};
 use workload::{History, RECOVERIES, Random, goes_on, open, recovered, run, run_small};
 
 fn env(name: &str, default: u64) -> u64 {
@@ -319,4 +319,34 @@ fn a_panic_outside_a_commit_leaves_nothing_that_a_later_catalog_could_build_on()
         assert_eq!(store.view().page(PageId(64)).expect("it was committed"), Some(&[7; 512][..]));
     }
     assert!(refused > 0, "a store that was panicked in takes no more writes");
+}
+
+#[test]
+fn what_an_opening_finds_is_durable_when_it_returns() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk).unwrap();
+        let mut txn = store.begin().unwrap();
+        txn.truncate(60).unwrap();
+        txn.commit().unwrap();
+        let first = store.version();
+        // Handed to the system at once, since it is too large to wait for others; synced by nobody.
+        let mut txn = store.begin().unwrap();
+        for id in 0..60 {
+            txn.write(PageId(id), &vec![7; store.page_size()]).unwrap();
+        }
+        txn.commit_with(Durability::Buffered).unwrap();
+        // A kill takes nothing from the system, which an opening then finds.
+        disk.crash();
+        drop(store);
+        let store = open(&disk).unwrap();
+        let (found, recovery) = (store.version(), store.recovery());
+        assert!(
+            found > first && recovery.bytes_rewritten > 0,
+            "{found}, {recovery:?}: nothing to make durable"
+        );
+        assert_eq!(store.stats().durable_version, found);
+        let after = disk.power_cut_with(Survival::Nothing, seed);
+        assert_eq!(open(&after).unwrap().version(), found, "seed {seed}");
+    }
 }
