@@ -42,7 +42,7 @@ mutants draw="420" seconds="30":
     cargo run --release --locked --manifest-path .ci/mutants/Cargo.toml -- run --budget {{seconds}}
     cargo run --release --locked --manifest-path .ci/mutants/Cargo.toml -- report
 
-# Lines of the core that tests come by: cargo install cargo-llvm-cov, rustup component add llvm-tools.
+# Lines of the core that tests come by: rustup component add llvm-tools.
 coverage:
     .ci/coverage
 

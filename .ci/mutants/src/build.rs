@@ -17,9 +17,10 @@ const FIRST: [&str; 8] = ["alloc", "checkpoint", "commit", "log", "open", "space
 const SECOND: [&str; 10] =
     ["core", "format", "history", "names", "pins", "rollback", "snapshot", "store", "table", "txn"];
 /// The suites that go through the core most directly, and are done soon.
-pub(crate) const SUITES: [&str; 23] = [
+pub(crate) const SUITES: [&str; 27] = [
     "bad_input",
     "basic",
+    "buffered",
     "clones",
     "codings",
     "corrupt",
@@ -32,6 +33,7 @@ pub(crate) const SUITES: [&str; 23] = [
     "history",
     "history_crash",
     "holds",
+    "huge",
     "isolation",
     "model",
     "names",
@@ -40,7 +42,9 @@ pub(crate) const SUITES: [&str; 23] = [
     "redirect",
     "resume",
     "scrub",
+    "small_disk",
     "space",
+    "table_memory",
 ];
 const FEATURES: &str = "sim,zstd,encrypt";
 

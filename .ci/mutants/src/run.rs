@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Mutant, Outcome, Plan, Result, directory, read, write};
 
 /// The suites' own knobs: a little of everything.
-const SMALL: [(&str, &str); 10] = [
+const SMALL: [(&str, &str); 8] = [
     ("VELLUM_CASES", "6"),
     ("VELLUM_ROUNDS", "4"),
     ("VELLUM_SECONDS", "1"),
@@ -21,8 +21,6 @@ const SMALL: [(&str, &str); 10] = [
     ("VELLUM_CLONES", "5"),
     ("VELLUM_FORKS", "5"),
     ("VELLUM_FLIP_STEP", "401"),
-    ("VELLUM_CRASH_SEEDS", "1"),
-    ("VELLUM_CRASH_SMALL", "2"),
     ("PROPTEST_CASES", "24"),
 ];
 /// A test that takes longer by itself, in seconds, is left out.
