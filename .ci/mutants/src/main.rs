@@ -1,7 +1,7 @@
 //! `just mutants`: changes one thing in vellum's core after another, and looks whether any test notices.
 //!
 //! What cargo-mutants does, but all the changes that are drawn are compiled into one program, each behind a switch: compiling once for
-//! each of them would take some twenty times as long as the tests. And since a switch notes that it was asked for, each change is
+//! each of them would take longer than the tests. And since a switch notes that it was asked for, each change is
 //! put only to the tests that come by it, the quickest first.
 //!
 //! `mutants build [--draw N] [--seed S] [--suites A,B]` draws and compiles, `mutants run [--budget SECONDS] [--jobs N] [--only N,N]` tests what is
