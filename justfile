@@ -17,6 +17,13 @@ loom:
     RUSTFLAGS="--cfg loom --cfg crossbeam_loom" \
         cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1
 
+# A whole store under shuttle, with eight threads: schedules for each model and scheduler, and histories of each sort.
+shuttle schedules="20000" histories="100":
+    RUSTFLAGS="--cfg shuttle" VELLUM_SHUTTLE={{schedules}} \
+        cargo test --lib --target-dir target/shuttle shuttle_tests -- --nocapture --test-threads=1
+    RUSTFLAGS="--cfg shuttle" VELLUM_HISTORIES={{histories}} \
+        cargo test --features sim --test histories --target-dir target/shuttle -- --nocapture --test-threads=1
+
 # The unsafe core under Miri, which finds undefined behaviour: rustup component add miri rust-src --toolchain nightly.
 miri tests="table::":
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-ignore-leaks" \

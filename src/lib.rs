@@ -93,6 +93,8 @@ mod retention;
 mod rollback;
 mod schedule;
 mod scrub;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 mod snapshot;
 mod space;
 #[cfg(feature = "sqlite")]

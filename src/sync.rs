@@ -1,12 +1,13 @@
-//! The one door to threads, locks and atomics: std's in a build for use, loom's under `cfg(loom)`.
+//! The one door to threads, locks and atomics: std's in a build for use, loom's under `cfg(loom)`, shuttle's under
+//! `cfg(shuttle)`.
 //!
-//! Everything concurrent in vellum takes these names from here, so that loom explores the real code and
+//! Everything concurrent in vellum takes these names from here, so that loom and shuttle explore the real code and
 //! not a model of it. A lock's poison mark (std) is ignored by whoever takes the lock: what a panic leaves behind a lock
 //! is judged where it matters, by `Core::check_poison`, which looks at the marks and poisons the whole store.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{Arc, atomic};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::thread;
 
 #[cfg(loom)]
@@ -14,9 +15,16 @@ pub(crate) use loom::sync::{Arc, atomic};
 #[cfg(loom)]
 pub(crate) use loom::thread;
 
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{Arc, atomic};
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread;
+
 #[cfg(loom)]
 use loom::sync as imp;
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+use shuttle::sync as imp;
+#[cfg(not(any(loom, shuttle)))]
 use std::sync as imp;
 
 /// Bugs that tests plant in the real code, to show that they would be found. There are none in a build for use.
@@ -105,9 +113,9 @@ impl<T> Mutex<T> {
 
     /// Whether a thread has panicked while it had the lock.
     pub(crate) fn is_poisoned(&self) -> bool {
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         return self.0.is_poisoned();
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         return false;
     }
 
@@ -201,15 +209,15 @@ impl Condvar {
 }
 
 /// A value that is read all the time and replaced now and then, without readers and writers waiting for each other.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 #[derive(Debug)]
 pub(crate) struct Swap<T>(arc_swap::ArcSwap<T>);
 
 /// What [`Swap::load`] lends.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) type Swapped<T> = arc_swap::Guard<std::sync::Arc<T>>;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> Swap<T> {
     pub(crate) fn new(value: T) -> Self {
         Swap(arc_swap::ArcSwap::from_pointee(value))
@@ -225,16 +233,16 @@ impl<T> Swap<T> {
     }
 }
 
-/// loom can't see into arc-swap and raises false alarms: a lock stands in for it.
-#[cfg(loom)]
+/// loom can't see into arc-swap and raises false alarms, shuttle can't switch threads in it: a lock stands in for it.
+#[cfg(any(loom, shuttle))]
 #[derive(Debug)]
 pub(crate) struct Swap<T>(Mutex<std::sync::Arc<T>>);
 
 /// What [`Swap::load`] lends.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(crate) type Swapped<T> = std::sync::Arc<T>;
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T> Swap<T> {
     pub(crate) fn new(value: T) -> Self {
         Swap(Mutex::new(std::sync::Arc::new(value)))

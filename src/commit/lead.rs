@@ -346,7 +346,7 @@ pub(crate) fn wait_until_within(
             return Err(Error::LimboFull { limbo, limit });
         }
         crate::sync::thread::yield_now();
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -140,6 +140,8 @@ mod tests {
 
     use super::*;
 
+    const ROUNDS: u64 = if cfg!(miri) { 20 } else { 2_000 };
+
     #[test]
     fn everybody_gets_their_own_result_in_the_order_of_queueing() {
         let group: GroupCommit<u64, u64> = GroupCommit::new(|| u64::MAX);
@@ -148,7 +150,7 @@ mod tests {
             for thread in 0..8u64 {
                 let (group, calls, sum) = (&group, &calls, &sum);
                 scope.spawn(move || {
-                    for round in 0..2_000 {
+                    for round in 0..ROUNDS {
                         let item = thread << 32 | round;
                         let result = group.submit(item, |items| {
                             calls.fetch_add(1, Ordering::Relaxed);
@@ -160,8 +162,8 @@ mod tests {
                 });
             }
         });
-        assert_eq!(sum.into_inner(), 16_000);
-        assert!(calls.into_inner() <= 16_000);
+        assert_eq!(sum.into_inner(), 8 * ROUNDS);
+        assert!(calls.into_inner() <= 8 * ROUNDS);
     }
 
     #[test]
@@ -172,7 +174,7 @@ mod tests {
             for thread in 0..8u64 {
                 let (group, failures) = (&group, &failures);
                 scope.spawn(move || {
-                    for round in 0..200 {
+                    for round in 0..if cfg!(miri) { 20 } else { 200 } {
                         let submitted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                             group.submit(round, |items| {
                                 std::thread::sleep(std::time::Duration::from_micros(20));
@@ -192,7 +194,8 @@ mod tests {
                 });
             }
         });
-        assert!(failures.into_inner() > 0, "some leader has panicked");
+        // In so few rounds as Miri has time for, the thread that panics may never lead.
+        assert!(cfg!(miri) || failures.into_inner() > 0, "some leader has panicked");
         assert_eq!(group.submit(5, |items| items.into_iter().map(Some).collect()), Some(5), "and it goes on");
     }
 }

@@ -255,6 +255,10 @@ mod tests {
     #[test]
     fn absurd_lengths_are_errors() {
         for len in [u64::MAX, u64::MAX >> 1, 1 << 62] {
+            // Miri gives up itself where an allocator would refuse.
+            if cfg!(miri) && len == 1 << 62 {
+                continue;
+            }
             let error = Contents::new(len).unwrap_err();
             assert!(
                 matches!(error.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::OutOfMemory),

@@ -40,6 +40,11 @@ fn times(count: u64) -> u64 {
     if cfg!(miri) { count.div_ceil(20) } else { count }
 }
 
+/// How many versions are made one after the other.
+fn versions(count: u64) -> u64 {
+    if cfg!(miri) { count / 6 } else { count }
+}
+
 /// A version and what it should hold.
 struct Made {
     root: Root,
@@ -160,14 +165,14 @@ fn heights_and_capacities_belong_together() {
 fn every_version_holds_its_entries() {
     for seed in 0..times(20) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
-        let made = history(&slab, seed, 60);
+        let made = history(&slab, seed, versions(60));
+        let epoch = Epoch::new();
         for Made { root, entries, .. } in &made {
             let mut random = Random(seed);
             let probes: Vec<u64> =
                 entries.keys().copied().chain((0..times(300)).map(|_| some_id(&mut random))).collect();
             for id in probes {
-                let found =
-                    lookup(&slab, root, PageId(id), &Epoch::new().pin()).expect("all nodes are in memory");
+                let found = lookup(&slab, root, PageId(id), &epoch.pin()).expect("all nodes are in memory");
                 let expected = entries.get(&id).copied();
                 assert_eq!(
                     found.location().map(|location| (location.0, found.birth().0)),
@@ -187,7 +192,7 @@ fn every_version_holds_its_entries() {
 fn the_dead_of_an_edit_are_what_it_no_longer_reaches() {
     for seed in 0..times(20) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
-        let made = history(&slab, seed, 60);
+        let made = history(&slab, seed, versions(60));
         for pair in made.windows(2) {
             let (before, after) = (items(&slab, &pair[0]), items(&slab, &pair[1]));
             let version = pair[1].root.version;
@@ -212,7 +217,7 @@ fn the_dead_of_an_edit_are_what_it_no_longer_reaches() {
 fn a_difference_is_what_brute_force_finds() {
     for seed in 0..times(10) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
-        let made = history(&slab, seed, 30);
+        let made = history(&slab, seed, versions(30));
         let mut random = Random(seed + 100);
         for _ in 0..times(200) {
             let (a, b) = (random.below(31) as usize, random.below(31) as usize);
@@ -244,7 +249,7 @@ fn a_difference_is_what_brute_force_finds() {
 fn what_only_one_version_sees_is_what_brute_force_finds() {
     for seed in 0..times(10) {
         let slab = Slab::new(Box::new(NoDisk), u64::MAX);
-        let made = history(&slab, seed, 30);
+        let made = history(&slab, seed, versions(30));
         let mut random = Random(seed + 200);
         for _ in 0..times(200) {
             let mut picked: Vec<usize> = (0..3).map(|_| random.below(31) as usize).collect();

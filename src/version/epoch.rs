@@ -106,12 +106,16 @@ impl Drop for OpenMark {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 thread_local! {
     static HANDLES: RefCell<Vec<Registration>> = const { RefCell::new(Vec::new()) };
 }
 #[cfg(loom)]
 loom::thread_local! {
+    static HANDLES: RefCell<Vec<Registration>> = RefCell::new(Vec::new());
+}
+#[cfg(shuttle)]
+shuttle::thread_local! {
     static HANDLES: RefCell<Vec<Registration>> = RefCell::new(Vec::new());
 }
 

@@ -89,7 +89,7 @@ fn churn(seed: u64) {
     let mut model = Model::new();
     let mut held: Vec<(Snapshot, Model)> = Vec::new();
     let mut watched: Option<(View<'_>, Model)> = None;
-    for _ in 0..200 {
+    for _ in 0..if cfg!(miri) { 25 } else { 200 } {
         commit(&store, &mut random, &mut model);
         match random.below(9) {
             0 | 1 => held.push((store.snapshot(), model.clone())),
@@ -126,12 +126,13 @@ fn churn(seed: u64) {
 fn what_nobody_sees_is_freed_once_and_nothing_else() {
     let planted = std::env::var(CHILD).ok().and_then(|bug| bug.parse().ok()).unwrap_or(0);
     PLANTED.store(planted, Ordering::Relaxed);
-    for seed in 0..20 {
+    for seed in 0..if cfg!(miri) { 2 } else { 20 } {
         churn(seed);
     }
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it starts processes")]
 fn bugs_planted_in_the_reclaimer_are_found() {
     let test = "version::tests::what_nobody_sees_is_freed_once_and_nothing_else";
     let bugs = [

@@ -2,7 +2,11 @@
 //! makes the store look as if it had that bug.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(shuttle))]
+use std::thread;
 
+#[cfg(shuttle)]
+use shuttle::thread;
 use vellum::{Durability, Error, Isolation, PageId, Snapshot, Store, Version, WriteTxn};
 
 use crate::common::{PAGE, Random};
@@ -102,7 +106,7 @@ fn read_of(txn: &WriteTxn, key: Key) -> vellum::Result<Vec<Value>> {
 /// Runs a workload to its end, or until the store fails. Whether it came to its end.
 pub(crate) fn run(store: &Store, recorder: &Recorder, workload: Workload, seed: u64) -> bool {
     let has_failed = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for thread in 0..workload.threads {
             let has_failed = &has_failed;
             scope.spawn(move || {
@@ -158,8 +162,9 @@ impl Client<'_> {
     /// Lets others go first now and then, so that transactions overlap on a machine with few processors too.
     fn pause(&mut self) {
         match self.random.below(12) {
-            0 => std::thread::sleep(std::time::Duration::from_micros(self.random.below(100))),
-            1..5 => std::thread::yield_now(),
+            // shuttle has no time: there it only yields.
+            0 => thread::sleep(std::time::Duration::from_micros(self.random.below(100))),
+            1..5 => thread::yield_now(),
             _ => {}
         }
     }

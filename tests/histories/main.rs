@@ -8,6 +8,8 @@
 //! second session. That the checker finds what there is to find is shown by clients with a flaw, and by histories made by
 //! hand.
 //!
+//! Under `cfg(shuttle)` the same with eight threads on shuttle's schedules (`just shuttle`): a seed then decides the schedule too.
+//!
 //! Quick by default; `VELLUM_HISTORIES=n` sets how many histories of each sort are recorded (long: 100).
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
@@ -42,8 +44,33 @@ fn histories() -> u64 {
 }
 
 /// Records one history in memory and checks it.
+#[cfg(not(shuttle))]
 fn record(workload: Workload, seed: u64) -> Report {
-    let store = Store::in_memory(small().background(seed % 2 == 1)).unwrap();
+    record_in(&small().background(seed % 2 == 1), workload, seed)
+}
+
+/// The same under one of shuttle's random schedules, which the seed decides as well; twice the threads, since none waits for a
+/// processor.
+#[cfg(shuttle)]
+fn record(workload: Workload, seed: u64) -> Report {
+    let workload = Workload { threads: 8, count: workload.count / 5, ..workload };
+    let mut config = shuttle::Config::new();
+    config.stack_size = 1 << 20;
+    config.silence_warnings = true;
+    config.max_steps = shuttle::MaxSteps::None;
+    let scheduler = shuttle::scheduler::RandomScheduler::new_from_seed(seed, 1);
+    let found = Arc::new(std::sync::Mutex::new(None));
+    let report = found.clone();
+    shuttle::Runner::new(scheduler, config).run(move || {
+        // A thread of the store's own would not be shuttle's.
+        let done = record_in(&small().background(false), workload, seed);
+        *report.lock().unwrap() = Some(done);
+    });
+    found.lock().unwrap().take().expect("it was run")
+}
+
+fn record_in(options: &vellum::Options, workload: Workload, seed: u64) -> Report {
+    let store = Store::in_memory(options.clone()).unwrap();
     prepare(&store).unwrap();
     let recorder = Recorder::default();
     assert!(run(&store, &recorder, workload, seed), "nothing fails in memory");
@@ -161,6 +188,7 @@ fn survivors(history: Vec<Txn>, version: u64) -> Vec<Txn> {
 }
 
 #[test]
+#[cfg_attr(shuttle, ignore = "threads of the system's, which shuttle doesn't run")]
 fn a_crash_takes_the_end_of_a_history_and_nothing_else() {
     let first = seed("histories");
     let (mut crashes, mut lost, mut in_doubt) = (0, 0, 0);
@@ -217,6 +245,7 @@ fn a_crash_takes_the_end_of_a_history_and_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(shuttle, ignore = "threads of the system's, which shuttle doesn't run")]
 fn a_synced_history_loses_nothing_to_a_power_cut() {
     let first = seed("histories");
     for n in 0..histories() * 2 {
