@@ -366,7 +366,7 @@ pub(crate) fn now_ms() -> u64 {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        let current = HeldRoot::new(self.published.load(&self.epoch.pin()).into());
+        let current = HeldRoot::new(self.published.pointer());
         let mut reclaimer = self.reclaimer.lock();
         reclaimer.free_all(current);
         debug_assert!(

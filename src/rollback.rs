@@ -108,8 +108,7 @@ impl Store {
 
     /// The current version, which stays current as long as the caller has the commit lock.
     fn tip(&self) -> HeldRoot {
-        let core = self.core();
-        HeldRoot::new(core.published.load(&core.epoch.pin()).into())
+        HeldRoot::new(self.core().published.pointer())
     }
 
     fn write_back(&self, log: &mut LogState, snapshot: &Snapshot) -> Result<RolledBack> {

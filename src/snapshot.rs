@@ -60,7 +60,7 @@ impl Snapshot {
     #[inline]
     pub(crate) fn current(core: &Arc<Core>, kind: PinKind) -> Snapshot {
         let guard = core.epoch.pin();
-        let root = HeldRoot::new(core.published.load(&guard).into());
+        let root = HeldRoot::new(core.published.pointer());
         // The guard is held from before the load until the slot is filled (invariant 6).
         let slot = core.registry.take(root.pointer(), kind.note());
         drop(guard);
@@ -421,9 +421,9 @@ impl<'a> View<'a> {
     #[inline]
     pub(crate) fn current(core: &'a Core) -> View<'a> {
         // The guard was pinned before the load and lives as long as the view, which keeps the root.
-        let load = |guard: &Guard| {
-            let root = core.published.load(guard);
-            (HeldRoot::new(root.into()), root.version)
+        let load = |_: &Guard| {
+            let root = HeldRoot::new(core.published.pointer());
+            (root, root.root().version)
         };
         let (guard, root, mark) = core.epoch.pin_for_view(load);
         View::new(core, root, false, (guard, mark))

@@ -48,7 +48,8 @@ fn fill(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) {
 fn sample(store: &Store) -> (Snapshot, Snapshot) {
     fill(store, (0..300).filter(|id| id % 9 != 4), 1);
     let old = store.snapshot();
-    fill(store, (0..350).filter(|id| id % 3 == 1), 2);
+    // Neighbours, so that a delta goes on at a page that was changed.
+    fill(store, (0..350).filter(|id| id % 3 > 0), 2);
     let mut txn = store.begin().unwrap();
     (0..300).filter(|id| id % 10 == 5).for_each(|id| txn.free(PageId(id)).unwrap());
     txn.commit().unwrap();
@@ -215,6 +216,25 @@ fn a_token_holds_names_that_are_there_already() {
     assert_eq!(store.snapshots().len(), 1, "no name was made");
     store.end_export(&token).unwrap();
     store.drop_snapshot("last night").unwrap();
+}
+
+#[test]
+fn two_exports_of_one_snapshot_hold_it_each_for_itself() {
+    let store = Store::in_memory(small()).unwrap();
+    sample(&store);
+    let nightly = store.create_snapshot("nightly").unwrap();
+    let begin = || nightly.begin_export(None, &codings()[0], HOUR).unwrap();
+    let (first, second) = (begin(), begin());
+    assert_ne!(first.owner(), second.owner());
+    let owners =
+        || -> Vec<String> { store.snapshots()[0].holds.iter().map(|hold| hold.owner.clone()).collect() };
+    assert_eq!(owners().len(), 2);
+    store.end_export(&first).unwrap();
+    assert_eq!(owners(), [second.owner()]);
+    assert!(matches!(store.drop_snapshot("nightly"), Err(Error::SnapshotHeld { .. })));
+    run(&store, &second, None);
+    store.end_export(&second).unwrap();
+    store.drop_snapshot("nightly").unwrap();
 }
 
 #[test]

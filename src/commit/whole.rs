@@ -59,7 +59,7 @@ fn commit(
 ) -> Result<Version> {
     core.check_poison().and_then(|()| wait_for_limbo(core))?;
     // Nobody else publishes while the commit lock is held, so the tip stays.
-    let tip = HeldRoot::new(core.published.load(&core.epoch.pin()).into());
+    let tip = HeldRoot::new(core.published.pointer());
     let tip = tip.root();
     if whole.version <= tip.version || whole.version > Version::MAX {
         return Err(Error::VersionsExhausted { limit: Version::MAX.0 });

@@ -91,6 +91,21 @@ fn check(disk: &SimDisk) {
 }
 
 #[test]
+fn of_names_to_be_dropped_together_none_goes_if_one_is_gone() {
+    let store = open(&SimDisk::new(1)).unwrap();
+    let make = |tag: u8, name: &str| {
+        fill(&store, tag).unwrap();
+        store.create_snapshot(name).unwrap().version()
+    };
+    let versions = vec![make(1, "kept"), make(2, "gone"), make(3, "kept too")];
+    store.drop_snapshot("gone").unwrap();
+    let refused = store.drop_versions(versions);
+    assert!(matches!(refused, Err(crate::Error::SnapshotNotFound { .. })), "{refused:?}");
+    let names: Vec<String> = store.snapshots().into_iter().map(|named| named.name).collect();
+    assert_eq!(names, ["kept", "kept too"]);
+}
+
+#[test]
 fn a_name_that_is_found_is_whole() {
     let planted = std::env::var(CHILD).ok().and_then(|bug| bug.parse().ok()).unwrap_or(0);
     PLANTED.store(planted, Ordering::Relaxed);

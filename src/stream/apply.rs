@@ -150,7 +150,7 @@ impl<'a> Waiting<'a> {
     fn commit(&self, log: &mut LogState, header: &StreamHeader) -> Result<Version> {
         let core = self.core;
         // The commit lock is held, so the tip stays.
-        let tip = HeldRoot::new(core.published.load(&core.epoch.pin()).into());
+        let tip = HeldRoot::new(core.published.pointer());
         let tip = tip.root();
         check_base(tip.fingerprint, header)?;
         let whole = Whole {

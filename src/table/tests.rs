@@ -220,7 +220,7 @@ fn a_difference_is_what_brute_force_finds() {
         let made = history(&slab, seed, versions(30));
         let mut random = Random(seed + 100);
         for _ in 0..times(200) {
-            let (a, b) = (random.below(31) as usize, random.below(31) as usize);
+            let (a, b) = (random.below(made.len() as u64) as usize, random.below(made.len() as u64) as usize);
             let (old, new) = (&made[a.min(b)], &made[a.max(b)]);
             let mut found = Vec::new();
             let mut collect = |id: PageId, old: Entry, new: Entry| {
@@ -252,7 +252,7 @@ fn what_only_one_version_sees_is_what_brute_force_finds() {
         let made = history(&slab, seed, versions(30));
         let mut random = Random(seed + 200);
         for _ in 0..times(200) {
-            let mut picked: Vec<usize> = (0..3).map(|_| random.below(31) as usize).collect();
+            let mut picked: Vec<usize> = (0..3).map(|_| random.below(made.len() as u64) as usize).collect();
             picked.sort_unstable();
             let [previous, this, next] = picked[..] else { unreachable!("three were drawn") };
             if this == next || previous == this {

@@ -60,6 +60,8 @@ pub(crate) struct OpenView {
 struct Registration {
     key: u64,
     handle: LocalHandle,
+    /// Goes after the handle, so that the handle never is what ends the collector: it would free itself in the middle of its own end.
+    _collector: Collector,
     life: Weak<()>,
     /// Counted without atomics by the views of this thread.
     mark: Rc<OwnMark>,
@@ -151,7 +153,8 @@ impl Epoch {
                 handles.retain(|registration| registration.life.strong_count() > 0);
                 let life = Arc::downgrade(&self.life);
                 let mark = Rc::new(OwnMark(self.watch()));
-                handles.push(Registration { key: self.key, handle: self.collector.register(), life, mark });
+                let (handle, collector) = (self.collector.register(), self.collector.clone());
+                handles.push(Registration { key: self.key, handle, _collector: collector, life, mark });
                 handles.len() - 1
             });
             handles.swap(0, index);
