@@ -196,3 +196,23 @@ fn a_disk_that_is_full_of_live_pages_refuses_until_some_are_freed() {
     store.verify(&mut ()).unwrap();
     store.audit().unwrap();
 }
+
+/// Commits of pages leave the last room to those that free some, to checkpoints and to packing.
+#[test]
+fn commits_of_pages_leave_a_reserve() {
+    let disk = SmallDisk::new(u64::MAX);
+    let options = small().checkpoint_bytes(64 << 20).disk_reserve(2 * SEGMENT);
+    let store = Store::open_on(disk.clone(), options).unwrap();
+    disk.capacity.store(disk.used().unwrap() + 6 * SEGMENT, Ordering::Relaxed);
+    // Nothing of it can be reclaimed.
+    let refused = (0..PAGES).find_map(|id| {
+        let mut txn = store.begin().unwrap();
+        txn.truncate(id + 1).unwrap();
+        txn.write(PageId(id), &contents(id, 1)).unwrap();
+        txn.commit().err()
+    });
+    assert!(matches!(refused, Some(Error::Full { .. })), "{refused:?}");
+    // The checkpoint by which room was looked for has taken one of the two.
+    let left = disk.available().unwrap().unwrap();
+    assert_eq!(left, SEGMENT);
+}
