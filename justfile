@@ -25,7 +25,7 @@ shuttle schedules="20000" histories="100":
         cargo test --features sim --test histories --target-dir target/shuttle -- --nocapture --test-threads=1
 
 # The unsafe core under Miri, which finds undefined behaviour: rustup component add miri rust-src --toolchain nightly.
-miri tests="table::":
+miri tests="storage::buffer storage::contract log::handover registry commit::queue table:: version::tests":
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-ignore-leaks" \
         cargo +nightly miri test --lib --target-dir target/miri -- {{tests}}
 

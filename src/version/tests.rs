@@ -11,7 +11,7 @@ use crate::sync::{PLANTED, Planted};
 use crate::{Budget, Durability, Options, PageId, Snapshot, Store, View};
 
 const PAGE: usize = 512;
-const PAGES: u64 = 300;
+const PAGES: u64 = if cfg!(miri) { 24 } else { 300 };
 /// Names the bug that a child process is to plant.
 const CHILD: &str = "VELLUM_RECLAIM_PLANTED";
 
@@ -89,7 +89,7 @@ fn churn(seed: u64) {
     let mut model = Model::new();
     let mut held: Vec<(Snapshot, Model)> = Vec::new();
     let mut watched: Option<(View<'_>, Model)> = None;
-    for _ in 0..if cfg!(miri) { 25 } else { 200 } {
+    for _ in 0..if cfg!(miri) { 12 } else { 200 } {
         commit(&store, &mut random, &mut model);
         match random.below(9) {
             0 | 1 => held.push((store.snapshot(), model.clone())),
@@ -126,7 +126,7 @@ fn churn(seed: u64) {
 fn what_nobody_sees_is_freed_once_and_nothing_else() {
     let planted = std::env::var(CHILD).ok().and_then(|bug| bug.parse().ok()).unwrap_or(0);
     PLANTED.store(planted, Ordering::Relaxed);
-    for seed in 0..if cfg!(miri) { 2 } else { 20 } {
+    for seed in 0..if cfg!(miri) { 1 } else { 20 } {
         churn(seed);
     }
 }
