@@ -341,9 +341,9 @@ fn a_graft_is_the_tree_that_the_other_slab_can_read() {
     let graft = |to: &Slab, most: usize| slab.graft(root, &Graft { to, is_there: &on_disk, most });
     let same = |to: &Slab, word: Word| {
         let other = Root { word, height: root.height, page_count: root.page_count, ..Root::empty(0) };
-        for id in (0..6000).chain([262_143, 262_144]) {
-            let guard = Epoch::new().pin();
-            let found = lookup(to, &other, PageId(id), &guard).expect("all nodes are in memory");
+        let epoch = Epoch::new();
+        for id in (0..6000).step_by(if cfg!(miri) { 41 } else { 1 }).chain([262_143, 262_144]) {
+            let found = lookup(to, &other, PageId(id), &epoch.pin()).expect("all nodes are in memory");
             assert_eq!(found.location().map(|location| location.0), entries.get(&id).map(|entry| entry.0));
         }
         for pointer in reached(to, &other) {
