@@ -118,15 +118,15 @@ impl Core {
         self.check_poison()?;
         log.appender.flush().map_err(|failure| self.fail(failure))?;
         let _guard = self.epoch.pin();
-        let held = HeldRoot::new(self.published.pointer());
-        if unless == Some(held.root().version) {
+        let root = self.current();
+        if unless == Some(root.root().version) {
             return Ok(None);
         }
-        let pin = self.registry.take(held.pointer(), PinKind::Checkpoint.note());
+        let pin = self.registry.take(root.pointer(), PinKind::Checkpoint.note());
         let live = |number: u32| self.segments.get(number).map_or(0, |s| s.tip_live.load(Ordering::Relaxed));
         let tip_bytes = log.appender.files().map(|(number, _, _)| (number, live(number))).collect();
         let appended_bytes = self.gauges.appended.load(Ordering::Relaxed);
-        let (root, position) = (held, log.appender.position());
+        let position = log.appender.position();
         let names = self.names.lock().list(&self.registry);
         let history = self.history.lock().list(&self.registry);
         Ok(Some(Captured { root, pin, position, tip_bytes, appended_bytes, names, history }))

@@ -330,6 +330,13 @@ impl Core {
         known > 0 && self.registry.live() < known
     }
 
+    /// The current version, by the pointer that it will be freed through. It is kept while the caller has the commit lock, or was
+    /// pinned before the call and still is.
+    #[inline]
+    pub(crate) fn current(&self) -> HeldRoot {
+        HeldRoot::new(self.published.pointer())
+    }
+
     /// Makes every published version durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_poison()?;
@@ -366,7 +373,7 @@ pub(crate) fn now_ms() -> u64 {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        let current = HeldRoot::new(self.published.pointer());
+        let current = self.current();
         let mut reclaimer = self.reclaimer.lock();
         reclaimer.free_all(current);
         debug_assert!(

@@ -21,7 +21,6 @@ use crate::store::Store;
 use crate::table::diff::for_each_difference;
 use crate::table::node::Entry;
 use crate::table::root::Root;
-use crate::version::held::HeldRoot;
 
 /// For how long the state that was rolled back from is kept.
 const HEAD_KEPT: Duration = Duration::from_hours(7 * 24);
@@ -84,7 +83,7 @@ impl Store {
 
     fn roll_back(&self, log: &mut LogState, snapshot: &Snapshot) -> Result<RolledBack> {
         let target = snapshot.root();
-        let tip = self.tip();
+        let tip = self.core().current();
         let (head, pages_written, pages_freed) = (None, 0, 0);
         if tip.root().has_contents_of(target) {
             return Ok(RolledBack { version: tip.root().version, head, pages_written, pages_freed });
@@ -106,13 +105,8 @@ impl Store {
         try_batch(self.core(), log, &[request]).into_iter().try_for_each(|done| done.map(drop))
     }
 
-    /// The current version, which stays current as long as the caller has the commit lock.
-    fn tip(&self) -> HeldRoot {
-        HeldRoot::new(self.core().published.pointer())
-    }
-
     fn write_back(&self, log: &mut LogState, snapshot: &Snapshot) -> Result<RolledBack> {
-        let (core, target, tip) = (self.core(), snapshot.root(), self.tip());
+        let (core, target, tip) = (self.core(), snapshot.root(), self.core().current());
         let tip = tip.root();
         let mut written: Vec<(PageId, Entry)> = Vec::new();
         let (mut freed, mut pages_freed): (Vec<(PageId, u64)>, u64) = (Vec::new(), 0);

@@ -60,7 +60,7 @@ impl Snapshot {
     #[inline]
     pub(crate) fn current(core: &Arc<Core>, kind: PinKind) -> Snapshot {
         let guard = core.epoch.pin();
-        let root = HeldRoot::new(core.published.pointer());
+        let root = core.current();
         // The guard is held from before the load until the slot is filled (invariant 6).
         let slot = core.registry.take(root.pointer(), kind.note());
         drop(guard);
@@ -422,7 +422,7 @@ impl<'a> View<'a> {
     pub(crate) fn current(core: &'a Core) -> View<'a> {
         // The guard was pinned before the load and lives as long as the view, which keeps the root.
         let load = |_: &Guard| {
-            let root = HeldRoot::new(core.published.pointer());
+            let root = core.current();
             (root, root.root().version)
         };
         let (guard, root, mark) = core.epoch.pin_for_view(load);

@@ -274,10 +274,7 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::TooManyPages`] beyond 2^40.
     pub fn truncate(&mut self, page_count: u64) -> Result<()> {
-        let limit = PageId::MAX.0 + 1;
-        if page_count > limit {
-            return Err(Error::TooManyPages { asked: page_count, limit });
-        }
+        check_page_count(page_count)?;
         for (_, private) in self.pages.split_off(&PageId(page_count)) {
             self.memory -= ENTRY_BYTES;
             if let Private::Written(bytes) = private {
@@ -292,10 +289,7 @@ impl WriteTxn {
     /// Raises the page count: a growth that nobody else's collides with, and that is no change of the end for the log.
     #[cfg(feature = "sqlite")]
     pub(crate) fn grow(&mut self, page_count: u64) -> Result<()> {
-        let limit = PageId::MAX.0 + 1;
-        if page_count > limit {
-            return Err(Error::TooManyPages { asked: page_count, limit });
-        }
+        check_page_count(page_count)?;
         self.page_count = self.page_count.max(page_count);
         Ok(())
     }
@@ -468,6 +462,15 @@ impl WriteTxn {
         }
         // The answer tells where the end is, so a serializable transaction depends on it.
         Err(Error::PageOutOfRange { page: id, page_count: self.page_count() })
+    }
+}
+
+/// Refuses a store of more pages than there are ids.
+fn check_page_count(page_count: u64) -> Result<()> {
+    let limit = PageId::MAX.0 + 1;
+    match page_count > limit {
+        true => Err(Error::TooManyPages { asked: page_count, limit }),
+        false => Ok(()),
     }
 }
 

@@ -394,8 +394,9 @@ fn either_catalog_alone_opens_a_store_at_any_time() {
 #[test]
 fn a_broken_header_before_the_newest_record_is_damage() {
     let storage = Arc::new(MemoryStorage::new());
-    let open = || Store::open_on(storage.clone(), small().checkpoint_bytes(8 << 20));
-    let store = open().unwrap();
+    let open =
+        |storage: &Arc<MemoryStorage>| Store::open_on(storage.clone(), small().checkpoint_bytes(8 << 20));
+    let store = open(&storage).unwrap();
     let (next, mut last) = ("segment-00000001", 0);
     while storage.open(next).is_err() {
         last += 1;
@@ -407,18 +408,17 @@ fn a_broken_header_before_the_newest_record_is_damage() {
     // As a killed process leaves it.
     let storage = load(&save(&*storage), None);
     drop(store);
-    let open = || Store::open_on(storage.clone(), small().checkpoint_bytes(8 << 20));
     let file = storage.open(next).unwrap();
     for at in [0, 8, 40, 60] {
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
         let write = |byte: u8| file.write_all_at(&[IoSlice::new(&[byte])], at).unwrap();
         write(byte[0] ^ 1);
-        let error = open().unwrap_err();
+        let error = open(&storage).unwrap_err();
         let is_told = matches!(&error, Error::Corrupt { file, offset: 0, .. } if file.ends_with(next));
         assert!(is_told, "byte {at}: {error:?}");
         write(byte[0]);
     }
-    let store = open().unwrap();
+    let store = open(&storage).unwrap();
     assert_eq!(store.view().page(PageId(0)).unwrap(), Some(&contents(0, last)[..]));
 }

@@ -384,7 +384,7 @@ impl Core {
         self.published.publish(root);
         // The ticket is issued under a guard that is pinned after the publish.
         let guard = self.epoch.pin();
-        let held = crate::version::held::HeldRoot::new(self.published.pointer());
+        let held = self.current();
         let take = || self.registry.take(held.pointer(), PinKind::History.note());
         // Filled at the current version, inside the guard (invariant 6): nobody publishes while the commit lock is held.
         self.history.lock().published(held, take, &self.registry);

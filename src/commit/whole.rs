@@ -15,7 +15,6 @@ use crate::id::{Fingerprint, Location, PageId, Version};
 use crate::log::append::{AppendFailure, Appender, Batch, Plan};
 use crate::log::layout::Shape;
 use crate::sync::atomic::Ordering;
-use crate::version::held::HeldRoot;
 
 /// Most bytes of pages that are gathered before they are appended; a segment's bytes, if that is less.
 const CHUNK_BYTES: u64 = 2 << 20;
@@ -59,7 +58,7 @@ fn commit(
 ) -> Result<Version> {
     core.check_poison().and_then(|()| wait_for_limbo(core))?;
     // Nobody else publishes while the commit lock is held, so the tip stays.
-    let tip = HeldRoot::new(core.published.pointer());
+    let tip = core.current();
     let tip = tip.root();
     if whole.version <= tip.version || whole.version > Version::MAX {
         return Err(Error::VersionsExhausted { limit: Version::MAX.0 });

@@ -346,7 +346,7 @@ impl crate::core::Core {
     /// Applies the change that the commit of the current version carries. Under the commit lock.
     pub(crate) fn apply_name_change(&self, change: &NameChange) {
         let _guard = self.epoch.pin();
-        let tip = HeldRoot::new(self.published.pointer());
+        let tip = self.current();
         // Filled at the current version, inside the guard (invariant 6): nobody publishes while the commit lock is held.
         let take = || self.registry.take(tip.pointer(), PinKind::Named.note());
         match change {

@@ -145,7 +145,7 @@ impl<'a> Held<'a> {
     /// Pins the current version.
     pub(crate) fn hold_current(&mut self) -> HeldRoot {
         let _guard = self.core.epoch.pin();
-        let newest = HeldRoot::new(self.core.published.pointer());
+        let newest = self.core.current();
         // Taken inside the guard (invariant 6).
         let slot = self.core.registry.take(newest.pointer(), PinKind::Maintenance.note());
         debug_assert!(self.own.is_none());

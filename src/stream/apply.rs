@@ -19,7 +19,6 @@ use crate::storage::StorageFile;
 use crate::store::Store;
 use crate::table::lookup::for_each_entry;
 use crate::table::root::Root;
-use crate::version::held::HeldRoot;
 
 /// Bytes of pages that wait in memory; more go to a file.
 const MEMORY_BYTES: usize = 32 << 20;
@@ -150,7 +149,7 @@ impl<'a> Waiting<'a> {
     fn commit(&self, log: &mut LogState, header: &StreamHeader) -> Result<Version> {
         let core = self.core;
         // The commit lock is held, so the tip stays.
-        let tip = HeldRoot::new(core.published.pointer());
+        let tip = core.current();
         let tip = tip.root();
         check_base(tip.fingerprint, header)?;
         let whole = Whole {

@@ -10,26 +10,31 @@ use crate::{Result, root};
 /// Reads an lcov file. Prints each run of lines that no test came by, then the shares by module.
 pub(crate) fn coverage(file: &str) -> Result<()> {
     let mut modules = BTreeMap::<String, [usize; 2]>::new();
-    let mut current = None;
+    let (root, mut current) = (root(), None);
     for line in fs::read_to_string(file)?.lines() {
         if let Some(name) = line.strip_prefix("SF:") {
-            current = Path::new(name).strip_prefix(root()).ok().map(Path::to_path_buf);
-            current = current
-                .filter(|path| module(path).is_some() && !is_test(path))
-                .filter(|path| path.starts_with("src"));
+            let path = Path::new(name).strip_prefix(&root).ok().filter(|path| path.starts_with("src"));
+            current =
+                match path.and_then(|path| Some((path, module(path)?))).filter(|(path, _)| !is_test(path)) {
+                    Some((path, module)) => {
+                        let text = fs::read_to_string(root.join(path))?;
+                        // Tests stand at the end of a file.
+                        let tests = text.find("\nmod tests {").map(|tests| text[..tests].lines().count());
+                        Some((path.to_path_buf(), module, text, tests))
+                    }
+                    None => None,
+                };
             continue;
         }
-        let Some(path) = &current else { continue };
+        let Some((path, module, text, tests)) = &current else { continue };
         let Some((number, count)) = line.strip_prefix("DA:").and_then(|data| data.split_once(',')) else {
             continue;
         };
         let number = number.parse::<usize>()?;
-        let text = fs::read_to_string(root().join(path))?;
-        // Tests stand at the end of a file.
-        if text.find("\nmod tests {").is_some_and(|tests| text[..tests].lines().count() < number) {
+        if tests.is_some_and(|tests| tests < number) {
             continue;
         }
-        let [covered, all] = modules.entry(module(path).unwrap_or_default()).or_default();
+        let [covered, all] = modules.entry(module.clone()).or_default();
         *all += 1;
         if count == "0" {
             println!(
