@@ -5,17 +5,54 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::govern::Event;
+use crate::log::ahead::SPARE;
+use crate::log::append::sync_apart;
 use crate::space::{Budget, Effort, Maintenance};
 use crate::stats::Recovery;
+use crate::sync::atomic::Ordering;
 use crate::sync::{Condvar, Mutex};
+
+#[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
+mod tests;
 
 /// How often the thread looks without being asked.
 const IDLE: Duration = Duration::from_millis(100);
 
 /// Bytes that the thread copies in one round of packing, before it looks at its other duties.
 const ROUND_BYTES: u64 = 32 << 20;
+
+/// Bytes a second from which on commits need the disk for themselves.
+const BUSY_RATE: u64 = 4 << 20;
+/// For how long the log must have grown slower before packing goes on.
+const CALM: Duration = Duration::from_millis(300);
+
+/// Whether commits need the disk: packing beside them would take its share of it and make their syncs wait.
+struct Load {
+    looked_at: Instant,
+    appended: u64,
+    busy_at: Option<Instant>,
+}
+
+impl Load {
+    fn new(appended: u64) -> Load {
+        Load { looked_at: Instant::now(), appended, busy_at: None }
+    }
+
+    fn look(&mut self, appended: u64) {
+        let since = self.looked_at.elapsed().max(Duration::from_millis(1));
+        let rate = u128::from(appended.saturating_sub(self.appended)) * 1000 / since.as_millis();
+        (self.looked_at, self.appended) = (Instant::now(), appended);
+        if rate >= u128::from(BUSY_RATE) {
+            self.busy_at = Some(self.looked_at);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy_at.is_some_and(|at| at.elapsed() < CALM)
+    }
+}
 
 /// Wakes and stops the thread.
 #[derive(Debug, Default)]
@@ -101,13 +138,18 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
     let mut teller = crate::status::Teller::new(recovery);
     #[cfg(not(feature = "status"))]
     let _ = recovery;
-    let mut looked_at = Instant::now();
-    let mut is_wasteful = false;
+    let mut load: Option<Load> = None;
+    let (mut is_wasteful, mut is_postponed) = (false, false);
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
         core.handover.work();
+        let appended = || core.gauges.appended.load(Ordering::Relaxed);
+        let load = load.get_or_insert_with(|| Load::new(appended()));
         let mut is_due = core.checkpoint_is_due();
-        if looked_at.elapsed() >= IDLE {
+        let has_looked = load.looked_at.elapsed() >= IDLE;
+        if has_looked {
+            load.look(appended());
+            is_due |= is_postponed && !load.is_busy();
             core.idle_work();
             core.govern();
             // What can't be written now is tried again; what can't be written at all, the next commit says.
@@ -118,7 +160,6 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             }
             #[cfg(feature = "status")]
             teller.tell(&core);
-            looked_at = Instant::now();
         }
         if core.slab.wants_eviction() {
             core.trim_table(&core.log.lock());
@@ -130,20 +171,34 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
         if is_due || is_wasteful {
             // With a rate, a round takes a second at most.
             let round = ROUND_BYTES.min(core.options.pack_rate_max().unwrap_or(ROUND_BYTES));
-            match core.tidy(Effort::Kept, Budget::unlimited().bytes(round)) {
+            // Where the disk is short, what it holds matters more than who waits for it.
+            is_postponed = load.is_busy() && !core.is_disk_short();
+            let effort = if is_postponed { Effort::Least } else { Effort::Kept };
+            match core.tidy(effort, Budget::unlimited().bytes(round)) {
                 // Rounds go on while they get somewhere; between them the thread sees to its other duties.
                 Ok(done) => is_wasteful = done.segments_packed > 0,
                 Err(error) => {
                     is_wasteful = false;
-                    core.counters.maintenance_failed();
-                    core.options.events().tell(&Event::MaintenanceFailed { error });
+                    core.tell_failure(error);
                 }
+            }
+        }
+        if has_looked && !is_wasteful && !load.is_busy() {
+            match core.prepare_ahead().and_then(|()| core.make_spare()) {
+                // Without room nothing is made ahead, and nothing is amiss.
+                Ok(()) | Err(Error::Full { .. }) => {}
+                Err(error) => core.tell_failure(error),
             }
         }
     }
 }
 
 impl Core {
+    fn tell_failure(&self, error: Error) {
+        self.counters.maintenance_failed();
+        self.options.events().tell(&Event::MaintenanceFailed { error });
+    }
+
     /// What a committing thread does when its commit is done.
     pub(crate) fn after_commit(&self) {
         if self.slab.is_crowded() {
@@ -181,6 +236,36 @@ impl Core {
         } else if let Some(log) = self.log.try_lock() {
             self.trim_table(&log);
         }
+    }
+
+    /// Makes a file ready for the log to go on in, where it will soon want one. What fails costs speed and nothing else.
+    fn make_spare(&self) -> Result<()> {
+        let allows = self.options.pool_max() > 0 && self.log.lock().appender.wants_spare();
+        if !allows || self.is_disk_short() {
+            return Ok(());
+        }
+        self.segments.make_spare(&mut || {
+            self.handover.work();
+            self.check_poison()
+        })?;
+        self.log.lock().appender.keep_spare(SPARE.to_owned());
+        Ok(())
+    }
+
+    /// Prepares the active segment further, until somebody commits.
+    fn prepare_ahead(&self) -> Result<()> {
+        if self.is_disk_short() {
+            return Ok(());
+        }
+        let appended = || self.gauges.appended.load(Ordering::Relaxed);
+        let before = appended();
+        while appended() == before {
+            self.check_poison()?;
+            let piece = self.log.lock().appender.prepare_ahead();
+            let Some(number) = piece.map_err(|failure| self.fail(failure))? else { break };
+            sync_apart(&self.segments, number).map_err(|error| self.poison(error))?;
+        }
+        Ok(())
     }
 
     /// Hands gathered commits to the system, and lets the reclaimer work if anything waits for it.

@@ -15,6 +15,7 @@ use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
 use crate::format::segment::SegmentHeader;
 use crate::id::{Fingerprint, StoreId, Version};
+use crate::log::ahead::SPARE;
 use crate::log::append::Appender;
 use crate::log::backing::disk_error;
 use crate::log::cached::PageCache;
@@ -61,7 +62,8 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<(Core,
         return Err(Error::PageSizeMismatch { asked, found: catalog.page_size });
     }
     refuse_missing(&*storage, &names, &catalog)?;
-    let passing = |name: &&String| name.starts_with(WAITING) || STATUS.contains(&name.as_str());
+    let passing =
+        |name: &&String| name.starts_with(WAITING) || *name == SPARE || STATUS.contains(&name.as_str());
     for name in names.iter().filter(passing) {
         // What can't be removed now takes room until the next opening, and does no other harm.
         let _ = storage.remove(name);

@@ -5,9 +5,7 @@
 //! or *fatal* (a write or a sync failed in another way: nobody can tell what the disk holds, so the store must take
 //! no more writes; an fsync error is never retried).
 //!
-//! Small synced batches go where the file was written before, because overwriting allocated, written blocks syncs in
-//! about half the time of extending a file: a recycled segment is such a file, a fresh one is written with zeros
-//! ahead of the log, [`PREPARE_BYTES`] at a time.
+//! Small synced batches go where the file was written before (see `ahead`).
 //!
 //! Everything that is written also goes to the tail, the memory from which readers read what this session has written
 //! to the active segment; small batches stay there for a while, as an open [`Group`], before they go to the file.
@@ -16,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::ahead::Room;
 use super::backing::disk_error;
 use super::geometry::Geometry;
 use super::group::Group;
@@ -30,11 +29,6 @@ use crate::id::{Fingerprint, Location, PageId, Version};
 use crate::stats::LogGauges;
 use crate::storage::{MemoryStorage, Storage, StorageFile};
 use crate::sync::atomic::Ordering;
-
-/// How far ahead of the log a fresh segment is filled with zeros.
-const PREPARE_BYTES: u64 = 1 << 20;
-/// How far ahead of the log disk blocks are set aside.
-const RESERVE_BYTES: u64 = 4 << 20;
 
 /// Why an append failed, and what that means for the store.
 #[derive(Debug)]
@@ -137,10 +131,7 @@ pub(crate) struct Appender {
     pub(crate) busy: BTreeSet<u32>,
     /// Whether behind the log's end may stand what was begun there and given up: it would continue the chain.
     pub(super) has_stale_end: bool,
-    /// Slots of the active segment before this one were written before, or filled with zeros.
-    pub(super) prepared: u32,
-    /// Slots of the active segment before this one have disk blocks.
-    pub(super) reserved: u32,
+    pub(super) room: Room,
     /// Segments with writes that no sync followed yet, with the number of their last write.
     pub(super) unsynced: Vec<(u32, u64)>,
     pub(super) writes: u64,
@@ -188,8 +179,7 @@ impl Appender {
             spares: Vec::new(),
             busy: BTreeSet::new(),
             has_stale_end: true,
-            prepared,
-            reserved: prepared,
+            room: Room { prepared, reserved: prepared, has_small_syncs: false },
             unsynced: Vec::new(),
             writes: 0,
             tail: None,
@@ -291,7 +281,7 @@ impl Appender {
         }
         self.flush()?;
         self.to_leave = if batch.pages.is_empty() { 0 } else { self.reserve };
-        let done = self.or_step_back(|appender| appender.append_parts(plan, batch));
+        let done = self.or_step_back(|appender| appender.append_parts(plan, batch, will_sync));
         self.to_leave = 0;
         done
     }
@@ -323,7 +313,7 @@ impl Appender {
             .map_err(|error| AppendFailure::Clean(self.tail_error(error)))
     }
 
-    fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>) -> Result<(), AppendFailure> {
+    fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
         let mut active = 0;
         for (index, part) in (0u32..).zip(&plan.parts) {
             while active < part.segment {
@@ -353,7 +343,7 @@ impl Appender {
                 ..self.blank_record()
             };
             let data: Vec<&[u8]> = pages.iter().map(|(_, _, bytes)| *bytes).collect();
-            self.write_record(&record, &data)?;
+            self.write_record(&record, &data, will_sync)?;
         }
         Ok(())
     }
@@ -389,7 +379,7 @@ impl Appender {
             ..self.blank_record()
         };
         let padding = vec![0; padded - bytes.len()];
-        self.write_record(&record, &[&bytes, &padding])
+        self.write_record(&record, &[&bytes, &padding], false)
     }
 
     pub(super) fn blank_record(&self) -> Record {
@@ -418,10 +408,15 @@ impl Appender {
         }
     }
 
-    fn write_record(&mut self, record: &Record, data: &[&[u8]]) -> Result<(), AppendFailure> {
+    fn write_record(
+        &mut self,
+        record: &Record,
+        data: &[&[u8]],
+        will_sync: bool,
+    ) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
         let slots = record.header_slots + record.data_slots;
-        self.make_room(slots, false)?;
+        self.make_room(slots, will_sync)?;
         let (header, digest) = record.encode(geometry.page_size());
         let mut buffers = Vec::with_capacity(1 + data.len());
         buffers.push(IoSlice::new(&header));
@@ -430,7 +425,7 @@ impl Appender {
         self.write_or_erase(&buffers, self.position.slot, u64::from(slots) * geometry.page_bytes())?;
         self.note_appended(u64::from(slots) * geometry.page_bytes());
         self.position.slot += slots;
-        self.prepared = self.prepared.max(self.position.slot);
+        self.room.prepared = self.room.prepared.max(self.position.slot);
         self.position.digest = digest;
         self.has_stale_end = false;
         Ok(())
@@ -490,34 +485,6 @@ impl Appender {
         }
     }
 
-    /// Sees to it that the next `slots` slots have disk blocks and, where it pays, were written before.
-    pub(super) fn make_room(&mut self, slots: u32, prepare: bool) -> Result<(), AppendFailure> {
-        let geometry = self.segments.geometry();
-        let (start, end) = (self.position.slot, self.position.slot + slots);
-        let slots_of = |bytes: u64| u32::try_from(bytes / geometry.page_bytes()).expect("a few MiB");
-        if end > self.reserved {
-            let until = end.saturating_add(slots_of(RESERVE_BYTES)).min(geometry.segment_slots());
-            let from = self.reserved.max(start);
-            let (offset, len) = (geometry.offset(from), geometry.offset(until) - geometry.offset(from));
-            let path = || self.segments.storage().path(&file_name(self.position.segment));
-            self.active_file()
-                .map_err(AppendFailure::Clean)?
-                .reserve(offset, len)
-                .map_err(|error| AppendFailure::Clean(disk_error("reserve room in", path(), len, error)))?;
-            self.reserved = until;
-        }
-        if prepare && end > self.prepared && u64::from(slots) * geometry.page_bytes() * 4 <= PREPARE_BYTES {
-            let until = end.saturating_add(slots_of(PREPARE_BYTES)).min(self.reserved);
-            let from = self.prepared.max(start);
-            let len = geometry.offset(until) - geometry.offset(from);
-            let zeros = vec![0; usize::try_from(len).expect("about a MiB")];
-            self.write_file(&[IoSlice::new(&zeros)], geometry.offset(from), len)?;
-            self.prepared = until;
-            self.gauges.prepared.fetch_add(len, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
     /// Makes all that was appended durable.
     pub(crate) fn sync(&mut self) -> Result<(), AppendFailure> {
         self.flush()?;
@@ -551,7 +518,16 @@ impl Appender {
 
 /// Syncs the listed segments; callable without the commit lock.
 pub(crate) fn sync_files(segments: &Segments, unsynced: &[(u32, u64)]) -> Result<()> {
-    unsynced.iter().try_for_each(|(number, _)| sync_file(segments, *number))
+    unsynced.iter().try_for_each(|(number, _)| sync_apart(segments, *number))
+}
+
+/// Syncs a segment's file beside commits. It does so through a handle of its own: the kernel tells a failure to write back to each
+/// open file once (Linux, lib/errseq.c), so one that it tells here it tells the commit that syncs at the same moment too.
+pub(crate) fn sync_apart(segments: &Segments, number: u32) -> Result<()> {
+    let segment = segments.get(number).expect("a written segment is known");
+    let (name, storage) = (segments.file_of(segment).0, segments.storage());
+    let file = storage.open(&name).map_err(|error| Error::io("open", storage.path(&name), error))?;
+    file.sync().map_err(|error| Error::io("sync", storage.path(&name), error))
 }
 
 pub(super) fn sync_file(segments: &Segments, number: u32) -> Result<()> {

@@ -132,7 +132,7 @@ impl Appender {
 
     fn count_group(&mut self, closed: &Closed) {
         self.note_appended(closed.len as u64);
-        self.prepared = self.prepared.max(closed.end);
+        self.room.prepared = self.room.prepared.max(closed.end);
         self.position.digest = closed.digest;
         self.has_stale_end = false;
     }

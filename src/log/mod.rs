@@ -17,6 +17,7 @@
 //! - `recover`: from the catalog and the log's tail to the tip;
 //! - `checkpoint`: the table's dirty nodes into the log, then the catalog on to them.
 
+pub(crate) mod ahead;
 pub(crate) mod append;
 mod attempt;
 pub(crate) mod backing;

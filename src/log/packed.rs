@@ -17,8 +17,8 @@ use crate::format::control::PackedRecord;
 use crate::format::packed::{PackedHeader, Ranks, SlotSet, header_bytes};
 use crate::storage::{Mapping, StorageFile};
 
-/// The bytes that are copied in one go.
-const CHUNK_BYTES: u64 = 1 << 20;
+/// The bytes that are copied, and synced, in one go: a commit's sync that comes beside it waits for no more than that.
+const CHUNK_BYTES: u64 = 512 << 10;
 
 /// Bytes that take the place of what a segment's file has in a slot, by slot: pages that are mended.
 pub(crate) type Patches = BTreeMap<u32, Arc<[u8]>>;
@@ -155,7 +155,8 @@ impl Segments {
         let file = create_anew(self.storage(), &name, len)?;
         let write = |bytes: &[u8], at: u64| {
             let written = file.write_all_at(&[IoSlice::new(bytes)], at);
-            written.map_err(|error| disk_error("write to", path(), len, error))
+            written.map_err(|error| disk_error("write to", path(), len, error))?;
+            file.sync().map_err(|error| Error::io("sync", path(), error))
         };
         // All of it or a clean refusal, before anything is copied.
         file.reserve(0, len).map_err(|error| disk_error("reserve room in", path(), len, error))?;
@@ -189,7 +190,6 @@ impl Segments {
         }
         write(&bytes, at)?;
         between(bytes.len() as u64)?;
-        file.sync().map_err(|error| Error::io("sync", path(), error))?;
         Ok(PackedRecord { number, rewrite, file_slots })
     }
 }

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::ahead::Room;
 use super::append::{AppendFailure, Appender, Position, sync_file};
 use super::segment::{Segment, file_name};
 use crate::error::Error;
@@ -209,10 +210,8 @@ impl Appender {
         let (digest, sequence) = (self.position.digest, header.sequence);
         self.position =
             Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
-        (self.prepared, self.reserved) = (0, 0);
-        if was_used {
-            (self.prepared, self.reserved) = (geometry.segment_slots(), geometry.segment_slots());
-        }
+        let written = if was_used { geometry.segment_slots() } else { 0 };
+        self.room = Room { prepared: written, reserved: written, has_small_syncs: false };
         self.make_room(1, false)?;
         let mut bytes = header.encode();
         bytes.resize(geometry.page_size() as usize, 0);

@@ -194,6 +194,8 @@ impl Drop for Held<'_> {
 /// Which segments are worth a rewrite.
 #[derive(Clone, Copy)]
 pub(crate) enum Effort {
+    /// As many of the sparsest as must be, while commits need the disk.
+    Least,
     /// As many of the sparsest as the option asks for.
     Kept,
     /// Every one that is a fifth empty or more.

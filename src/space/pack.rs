@@ -19,6 +19,9 @@ use crate::version::held::HeldRoot;
 
 /// A rewrite must free at least this share of the file, in percent.
 const WORTHWHILE: u64 = 20;
+/// How many times the waste that files may carry they carry while commits need the disk: the sparser a segment has become, the
+/// less there is to copy.
+const BUSY_WASTE: u64 = 3;
 /// How long to wait for old views before giving a round of packing up.
 const GRACE_WAIT: Duration = Duration::from_secs(2);
 
@@ -38,10 +41,12 @@ impl Core {
             .map(|(number, len, used)| (number, len, used.saturating_add(header).min(len)))
             .collect();
         let waste: u64 = sparse.iter().map(|(_, len, used)| len - used).sum();
-        let allowed = match effort {
-            Effort::Kept => in_use / 100 * u64::from(self.options.waste_max()),
-            Effort::All => 0,
-        };
+        let allowed = in_use / 100
+            * match effort {
+                Effort::Least => u64::from(self.options.waste_max()) * BUSY_WASTE,
+                Effort::Kept => u64::from(self.options.waste_max()),
+                Effort::All => 0,
+            };
         sparse.retain(|(_, len, used)| (len - used) * 100 >= len * WORTHWHILE);
         sparse.sort_by_key(|(_, len, used)| used * 1024 / len);
         let (mut left, mut copied) = (waste, 0);

@@ -45,7 +45,7 @@ impl Core {
         self.segments.storage().available().ok().flatten()
     }
 
-    pub(super) fn is_disk_short(&self) -> bool {
+    pub(crate) fn is_disk_short(&self) -> bool {
         let reserve = self.options.disk_reserve_min();
         reserve > 0 && self.available().is_some_and(|bytes| bytes < reserve)
     }

@@ -1,0 +1,225 @@
+//! Goal: what the store's thread does ahead costs no commit, whatever the disk does meanwhile, and brings what it is for; and
+//! packing leaves the disk to commits that need it.
+//!
+//! Method: small synced commits over several segments, the thread's steps called in between, on the simulated disk with a power
+//! cut and a failure at each I/O call; each time all that was acknowledged must be there, nothing that wasn't asked for, and
+//! the store must go on. The rest is counted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Load;
+use crate::log::ahead::SPARE;
+use crate::log::segment::file_name;
+use crate::space::{Budget, Effort};
+use crate::storage::sim::{Fault, IoKind, SimDisk, Survival};
+use crate::sync::atomic::Ordering;
+use crate::{Error, Options, PageId, Store};
+
+const PAGE: usize = 512;
+const PAGES: u64 = 16;
+
+fn open(disk: &SimDisk) -> crate::Result<Store> {
+    // The thread's steps are called by hand; the segments are small, so that the log soon comes to others.
+    let options = Options::new().page_size(512).segment_size(64 << 10).checkpoint_bytes(8 << 20);
+    Store::open_on(Arc::new(disk.storage()), options.background(false).pool_segments(2))
+}
+
+fn put(store: &Store, tag: u64) -> crate::Result<()> {
+    let mut txn = store.begin()?;
+    if txn.page_count() == 0 {
+        txn.truncate(PAGES)?;
+    }
+    let mut page = [0; PAGE];
+    page[..8].copy_from_slice(&tag.to_le_bytes());
+    txn.write(PageId(tag % PAGES), &page)?;
+    txn.commit().map(drop)
+}
+
+fn ahead(store: &Store) -> crate::Result<()> {
+    store.core().prepare_ahead().and_then(|()| store.core().make_spare())
+}
+
+/// Commits, and counts in `acknowledged` those that succeeded.
+fn work(disk: &SimDisk, acknowledged: &mut u64) -> crate::Result<()> {
+    for _ in 0..2 {
+        let store = open(disk)?;
+        for step in 0..50 {
+            put(&store, *acknowledged + 1)?;
+            *acknowledged += 1;
+            if step % 12 == 11 {
+                // What fails there and matters, the next commit says.
+                let _ = ahead(&store);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The number of the last commit whose page is there; all others must be there too, as far as they weren't overwritten.
+fn last(store: &Store) -> u64 {
+    let view = store.view();
+    let tag = |id| {
+        // Cut before the first commit, the store has no pages.
+        if view.page_count() == 0 {
+            return 0;
+        }
+        let page = view.page(PageId(id)).unwrap();
+        page.map_or(0, |page| u64::from_le_bytes(page[..8].try_into().unwrap()))
+    };
+    let last = (0..PAGES).map(tag).max().unwrap_or(0);
+    for tag_before in last.saturating_sub(PAGES - 1).max(1)..=last {
+        assert_eq!(tag(tag_before % PAGES), tag_before);
+    }
+    last
+}
+
+fn check(disk: &SimDisk, acknowledged: u64, when: &str) {
+    let store = open(disk).unwrap();
+    let found = last(&store);
+    assert!(found == acknowledged || found == acknowledged + 1, "{when}: {found} of {acknowledged} commits");
+    assert!(disk.read_file(SPARE).is_err(), "{when}: a spare file that nobody knows of is left");
+    for tag in found + 1..found + 40 {
+        put(&store, tag).unwrap();
+        if tag % 10 == 0 {
+            ahead(&store).unwrap();
+        }
+    }
+    assert_eq!(last(&store), found + 39, "{when}");
+    store.audit().unwrap();
+}
+
+#[test]
+fn no_commit_is_lost_to_what_is_made_ahead() {
+    let (rehearsal, mut all) = (SimDisk::new(1), 0);
+    work(&rehearsal, &mut all).unwrap();
+    let mut refused = 0;
+    for index in 0..rehearsal.io_count() {
+        let failing = [Fault::ENOSPC, Fault::ShortWrite, Fault::SyncFails][(index % 3) as usize];
+        for fault in [Fault::Crash, failing] {
+            let (disk, mut acknowledged) = (SimDisk::new(1), 0);
+            disk.fail_at(index, fault);
+            let when = format!("{fault:?} at {index}");
+            match work(&disk, &mut acknowledged) {
+                Err(_) => refused += 1,
+                Ok(()) => assert_eq!(acknowledged, all, "{when}"),
+            }
+            let survivals = match fault {
+                Fault::Crash => &[Survival::Nothing, Survival::Everything, Survival::Scattered][..],
+                _ => &[Survival::Nothing],
+            };
+            for survival in survivals {
+                disk.crash();
+                check(&disk.power_cut_with(*survival, index), acknowledged, &format!("{when}, {survival:?}"));
+            }
+        }
+    }
+    println!("{} I/O calls, {refused} runs that something was refused in", rehearsal.io_count());
+    assert!(refused > 0);
+}
+
+#[test]
+fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    let zeros = || store.core().gauges.prepared.load(Ordering::Relaxed);
+    let position = || store.core().log.lock().appender.position();
+    // Where nobody syncs small batches nothing is prepared.
+    ahead(&store).unwrap();
+    assert_eq!(zeros(), 0);
+    put(&store, 1).unwrap();
+    let mut tag = 1;
+    while position().slot < store.core().segments.geometry().segment_slots() / 2 {
+        assert!(tag < 1000, "{:?}", position());
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    assert!(store.core().log.lock().appender.wants_spare());
+    ahead(&store).unwrap();
+    let (before, segment, next) = (zeros(), position().segment, position().next);
+    assert!(disk.read_file(SPARE).is_ok());
+    assert_eq!(store.stats().free_segments, 1);
+    // To the end of this segment, whose rest was prepared, and through the spare one.
+    while position().segment == segment || position().segment == next {
+        assert!(tag < 1000, "{:?}", position());
+        assert_eq!(zeros(), before, "at commit {tag}, in segment {}", position().segment);
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    assert!(disk.read_file(SPARE).is_err() && disk.read_file(&file_name(next)).is_ok());
+    assert_eq!(last(&store), tag);
+}
+
+#[test]
+fn without_a_pool_no_spare_file_is_made() {
+    let disk = SimDisk::new(1);
+    let options = Options::new().page_size(512).segment_size(64 << 10).background(false).pool_segments(0);
+    let store = Store::open_on(Arc::new(disk.storage()), options).unwrap();
+    for tag in 1..100 {
+        put(&store, tag).unwrap();
+        ahead(&store).unwrap();
+    }
+    assert!(disk.read_file(SPARE).is_err());
+}
+
+#[test]
+fn packing_does_the_least_while_commits_need_the_disk() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    let mut txn = store.begin().unwrap();
+    txn.truncate(2_000).unwrap();
+    for id in 0..2_000 {
+        txn.write(PageId(id), &[1; PAGE]).unwrap();
+    }
+    txn.commit().unwrap();
+    // A third of the pages, spread: more waste than a quarter of what is alive, less than three quarters.
+    for id in (0..2_000).step_by(3) {
+        let mut txn = store.begin().unwrap();
+        txn.write(PageId(id), &[2; PAGE]).unwrap();
+        txn.commit_with(crate::Durability::Buffered).unwrap();
+    }
+    for _ in 0..2 {
+        store.core().write_catalog_anew().unwrap();
+        store.core().settle();
+    }
+    let tidy = |effort| store.core().tidy(effort, Budget::unlimited()).unwrap().segments_packed;
+    assert_eq!(tidy(Effort::Least), 0);
+    assert!(tidy(Effort::Kept) > 0);
+    store.audit().unwrap();
+}
+
+#[test]
+fn a_log_that_grows_fast_is_busy_and_then_calm_again() {
+    let mut load = Load::new(0);
+    assert!(!load.is_busy());
+    load.look(1);
+    assert!(!load.is_busy(), "one byte is no load");
+    load.look(1 << 40);
+    assert!(load.is_busy());
+    // It is busy for a while after the last growth, however long that takes here.
+    load.busy_at = Instant::now().checked_sub(super::CALM + Duration::from_millis(1));
+    load.look(1 << 40);
+    assert!(!load.is_busy());
+}
+
+#[test]
+fn a_failed_sync_of_what_is_made_ahead_of_the_log_is_final() {
+    let begin = |disk: &SimDisk| {
+        let store = open(disk).unwrap();
+        (1..15).for_each(|tag| put(&store, tag).unwrap());
+        store
+    };
+    let rehearsal = SimDisk::new(1);
+    let (store, before) = (begin(&rehearsal), rehearsal.io_count());
+    store.core().prepare_ahead().unwrap();
+    let calls = rehearsal.calls();
+    let mut ahead = (0..).zip(&calls).skip_while(|(index, _)| *index < before);
+    let (sync, _) = ahead.find(|(_, call)| call.kind == IoKind::Sync).expect("a piece is synced");
+    let disk = SimDisk::new(1);
+    let store = begin(&disk);
+    disk.fail_at(sync, Fault::SyncFails);
+    assert!(store.core().prepare_ahead().is_err());
+    let refused = put(&store, 15);
+    assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
+    assert_eq!(last(&store), 14);
+}
