@@ -90,12 +90,21 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A time as `2026-11-27T02-05-00Z`: ISO 8601 in UTC, with no sign that a file name or a shell would mind.
+/// A time as `2026-11-27T02:05:00Z`, for people: ISO 8601 in UTC.
+pub(crate) fn clock(at_ms: u64) -> String {
+    written(at_ms, ':')
+}
+
+/// A time as `2026-11-27T02-05-00Z`, for names: with no sign that a file name or a shell would mind.
 pub(crate) fn stamp(at_ms: u64) -> String {
+    written(at_ms, '-')
+}
+
+fn written(at_ms: u64, between: char) -> String {
     let (year, month, day) = date_of(at_ms / DAY_MS);
     let seconds = at_ms / 1000 % 86_400;
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}{between}{minute:02}{between}{second:02}Z")
 }
 
 #[cfg(all(test, not(loom)))]
@@ -163,6 +172,7 @@ mod tests {
             }
         }
         assert_eq!(stamp(days_of(2026, 11, 27) * DAY_MS + 7_505_999), "2026-11-27T02-05-05Z");
+        assert_eq!(clock(days_of(2026, 11, 27) * DAY_MS + 7_505_999), "2026-11-27T02:05:05Z");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::calendar::stamp;
+use crate::calendar::clock;
 use crate::id::{Fingerprint, PageId, StoreId, Version};
 use crate::quiesce::{HookCause, HookPhase};
 
@@ -308,7 +308,7 @@ pub enum Error {
         newer: Option<Version>,
     },
     /// A time before everything that the history window or a name keeps.
-    #[error("nothing is kept from {} or before (the oldest: {oldest}, of {}): ask for a later time, or keep more from now on (Store::set_history)", stamp(*.asked_ms), stamp(*.oldest_ms))]
+    #[error("nothing is kept from {} or before (the oldest: {oldest}, of {}): ask for a later time, or keep more from now on (Store::set_history)", clock(*.asked_ms), clock(*.oldest_ms))]
     TimeNotKept {
         /// The time asked for, in milliseconds since 1970 (UTC).
         asked_ms: u64,

@@ -118,7 +118,7 @@ fn what_is_held_or_not_expired_or_not_meant_stays() {
     let expected = BTreeMap::from([
         ("plain", "goes: no rule keeps it"),
         ("held", "stays: held by export"),
-        ("fresh", "stays: not expired before 2026-11-27T00-01-40Z"),
+        ("fresh", "stays: not expired before 2026-11-27T00:01:40Z"),
         ("good", "stays: labelled grade=gold; the newest"),
         ("expired and held", "stays: held by drill"),
         ("leaving", "stays: held by drill"),

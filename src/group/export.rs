@@ -138,7 +138,7 @@ impl Group {
 /// Checks an exported group from end to end without a store: the manifest, and each stream against it.
 ///
 /// # Errors
-/// [`Error::Corrupt`] for the manifest or a stream that isn't the manifest's, [`Error::BadStream`],
+/// [`Error::Corrupt`] for the manifest, a stream that is damaged, or one that isn't the manifest's,
 /// [`Error::Unsupported`] for a newer format, [`Error::Io`], [`Error::Cancelled`].
 pub fn verify_group_export(
     dir: impl AsRef<Path>,
@@ -188,7 +188,11 @@ pub(super) fn with_member<T>(
         _ => Error::io("open", path.clone(), error),
     })?;
     let mut hashed = Hashed::new(BufReader::with_capacity(BUFFER_BYTES, file));
-    let done = work(&mut hashed)?;
+    // A reader of streams can't know which of the files it is.
+    let done = work(&mut hashed).map_err(|error| match error {
+        Error::BadStream { offset, expected, found } => Error::corrupt(path.clone(), offset, expected, found),
+        error => error,
+    })?;
     let (_, bytes, digest) = hashed.finish();
     if (bytes, digest) != (record.bytes, record.digest) {
         let expected = format!("{} bytes with digest {:032x}", record.bytes, record.digest);

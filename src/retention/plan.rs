@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::{Retention, Rule};
-use crate::calendar::{Period, stamp};
+use crate::calendar::{Period, clock};
 use crate::group::{GroupId, group_of};
 use crate::names::{NamedSnapshot, millis_of};
 
@@ -66,7 +66,7 @@ impl fmt::Display for KeepReason {
             KeepReason::Within { time } => write!(f, "within {time:.0?} of the newest"),
             KeepReason::Label { key, value } => write!(f, "labelled {key}={value}"),
             KeepReason::NotExpired { until } => {
-                write!(f, "not expired before {}", stamp(millis_of(*until)))
+                write!(f, "not expired before {}", clock(millis_of(*until)))
             }
             KeepReason::Held { owners } => write!(f, "held by {}", owners.join(", ")),
             KeepReason::InGroup { group } => write!(f, "one of the group {group}, to be dropped with it"),

@@ -115,10 +115,11 @@ pub fn fold_as(
     let mut quiet = vec![(); streams.len()];
     let mut sources: Vec<Source<'_>> = Vec::new();
     for (stream, quiet) in streams.iter_mut().zip(&mut quiet) {
-        sources.push(Source::new(StreamReader::begin(*stream, reading, Meter::new("fold", None, quiet))?));
-    }
-    for pair in sources.windows(2) {
-        check_link(pair[0].reader.header(), pair[1].reader.header())?;
+        let next = StreamReader::begin(*stream, reading, Meter::new("fold", None, quiet))?;
+        if let Some(before) = sources.last() {
+            check_link(before.reader.header(), next.header())?;
+        }
+        sources.push(Source::new(next));
     }
     let (Some(first), Some(last)) = (sources.first(), sources.last()) else {
         return Err(Error::InvalidOption {

@@ -235,3 +235,18 @@ fn a_stream_without_marks_is_received_from_its_beginning() {
     bench.ok(&["import", "copy", "x", "--resume"]);
     assert_eq!(bench.run(&["export", "copy", "--raw"]).stdout, bytes);
 }
+
+#[test]
+fn an_export_is_given_up_by_the_name_of_its_file() {
+    let (bench, _) = stored(1000);
+    let begin = [&["export", "s", "-", "--token-file", "x.token"][..], &MARKS].concat();
+    bench.run(&begin);
+    assert_eq!(bench.json(&["hold", "ls", "s"])["holds"].as_array().unwrap().len(), 1);
+    // Which one it is must be said.
+    for args in [&["export", "s", "--end"][..], &["export", "s", "-", "--end"]] {
+        bench.fails(args, 2, "usage");
+    }
+    assert!(bench.ok(&["export", "s", "x", "--end"]).contains("x.token"));
+    assert_eq!(bench.json(&["hold", "ls", "s"])["holds"].as_array().unwrap().len(), 0);
+    is_let_go(&bench);
+}

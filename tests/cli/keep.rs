@@ -46,6 +46,21 @@ fn prune_says_what_goes_and_why_the_others_stay() {
     assert_eq!(bench.json(&["prune", "s"])["dropped"], 1);
     assert_eq!(names(&bench), ["b", "c", "d", "mine"]);
     assert_eq!(bench.run(&["prune", "s", "--keep-daily", "x"]).code, 2);
+    // A script whose number came out as nothing must not drop everything.
+    for rule in
+        ["--keep-last", "--keep-hourly", "--keep-daily", "--keep-weekly", "--keep-monthly", "--keep-yearly"]
+    {
+        assert_eq!(bench.run(&["prune", "s", rule, "0"]).code, 2, "{rule}");
+        assert_eq!(bench.run(&["tick", "s", "t", "--every", "1h", rule, "0"]).code, 2, "{rule}");
+    }
+    assert_eq!(names(&bench), ["b", "c", "d", "mine"]);
+    // Told as people write times, and as --at takes them.
+    bench.ok(&["snapshot", "create", "s", "long", "--expires", "1w"]);
+    let told = bench.json(&["prune", "s", "--dry-run"]);
+    let why = told["snapshots"][4]["why"].as_str().unwrap();
+    let until = why.rsplit(' ').next().unwrap();
+    assert!(why.contains("not expired before") && until.contains(':'), "{why}");
+    bench.ok(&["cat", "s", "0", "--hex", "--at", until]);
 }
 
 #[test]

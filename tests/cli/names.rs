@@ -149,15 +149,40 @@ fn dropping_several_drops_all_or_none() {
 }
 
 #[test]
+fn what_is_still_held_is_not_told_as_freed() {
+    let (bench, _) = Bench::loaded(20);
+    bench.ok(&["snapshot", "create", "s", "held"]);
+    bench.ok(&["hold", "add", "s", "held", "auditor"]);
+    bench.write("g", &[7; 20 * PAGE]);
+    bench.ok(&["load", "s", "g"]);
+    bench.ok(&["snapshot", "create", "s", "free"]);
+    bench.write("g", &[8; 20 * PAGE]);
+    bench.ok(&["load", "s", "g"]);
+    let free = bench.json(&["snapshot", "rm", "s", "free", "--dry-run"])["bytes_freed"].clone();
+    let rm = ["snapshot", "rm", "s", "held", "free", "--when-released"];
+    let dry = bench.json(&[&rm[..], &["--dry-run"]].concat());
+    let done = bench.json(&rm);
+    for told in [&dry, &done] {
+        assert_eq!((&told["snapshots"], &told["still_held"]), (&2.into(), &1.into()), "{told}");
+        assert_eq!(told["bytes_freed"], free, "{told}");
+        assert!(told["bytes_still_held"].as_u64().unwrap() >= 20 * PAGE as u64, "{told}");
+    }
+    let space = bench.json(&["snapshot", "space", "s"]);
+    assert_eq!(space["snapshots"][0]["unique_bytes"], done["bytes_still_held"], "{space}");
+}
+
+#[test]
 fn snapshots_and_bookmarks_are_renamed_each_by_its_own_command() {
     let (bench, _) = Bench::loaded(5);
     bench.ok(&["snapshot", "create", "s", "kept"]);
     bench.ok(&["bookmark", "create", "s", "sent"]);
     assert_eq!(bench.json(&["bookmark", "rename", "s", "sent", "sent twice"])["name"], "sent twice");
     assert_eq!(
-        bench.refused(&["bookmark", "rename", "s", "kept", "x"], 5, "snapshot_not_found")["name"],
+        bench.refused(&["bookmark", "rename", "s", "kept", "x"], 5, "bookmark_not_found")["name"],
         "kept"
     );
+    let refused = bench.refused(&["bookmark", "rm", "s", "kept"], 5, "bookmark_not_found");
+    assert!(refused["message"].as_str().unwrap().contains("no bookmark named \"kept\""), "{refused}");
     bench.refused(&["snapshot", "rename", "s", "sent twice", "x"], 5, "snapshot_not_found");
     bench.refused(&["snapshot", "rename", "s", "kept", "sent twice"], 1, "snapshot_exists");
     assert_eq!(bench.json(&["bookmark", "ls", "s"])["bookmarks"][0]["name"], "sent twice");

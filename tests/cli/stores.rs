@@ -167,6 +167,10 @@ fn cat_prints_a_page() {
     assert_eq!((&json["page"], &json["page_size"]), (&2.into(), &512.into()));
     assert!(json["hex"].as_str().unwrap().starts_with("3030303030303032"));
     assert_eq!(bench.fails(&["cat", "s", "3"], 5, "page_out_of_range")["page_count"], 3);
+    let far = (u64::MAX - 1).to_string();
+    assert_eq!(bench.fails(&["cat", "s", &far], 5, "page_out_of_range")["page"], u64::MAX - 1);
+    // The greatest number is no page's.
+    assert_eq!(bench.run(&["cat", "s", &u64::MAX.to_string()]).code, 2);
     let store = Store::open(bench.path("s"), Options::new()).unwrap();
     let mut txn = store.begin().unwrap();
     txn.free(0.into()).unwrap();
@@ -191,4 +195,23 @@ fn compact_gives_space_back_and_loses_nothing() {
     bench.ok(&["export", "s", "--raw", "out"]);
     assert!(fs::read(bench.path("out")).unwrap() == again[..300 * 512], "the pages are what they were");
     assert!(bench.ok(&["compact", "s"]).contains("segments packed"));
+}
+
+#[test]
+fn nothing_is_written_into_a_store_s_own_directory() {
+    let (bench, _) = Bench::loaded(20);
+    bench.ok(&["snapshot", "create", "s", "kept"]);
+    let inside = "s/segment-00000000";
+    for args in [
+        &["export", "s", inside, "--force"][..],
+        &["export", "s", inside, "--force", "--raw"],
+        &["export", "s", inside, "--force", "--resume"],
+        &["export", "s", "s/../s/new"],
+        &["map", "s", inside, "--force"],
+        &["clone", "s", "s/clone"],
+    ] {
+        let error = bench.fails(args, 2, "usage");
+        assert!(error["message"].as_str().unwrap().contains("the store's own directory"), "{error}");
+    }
+    bench.ok(&["verify", "s", "--all"]);
 }

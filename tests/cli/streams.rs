@@ -136,4 +136,24 @@ fn deltas_are_exported_applied_folded_and_checked() {
     assert_eq!(bench.run(&["fold", "--out", "bad", "v1.full", "bad.delta"]).code, 3);
     assert!(!bench.path("bad").exists() && !bench.path("bad.part").exists());
     assert_eq!(bench.run(&["export", "s", "x", "--since", "nothing"]).code, 5);
+
+    // Of several files the one that is to blame is named, whatever is done with them.
+    let last = ["v1.full", "v2.delta", "bad.v3"];
+    let mut damaged = fs::read(bench.path("v3.delta")).unwrap();
+    damaged[middle] ^= 1;
+    bench.write("bad.v3", &damaged);
+    let (middle, base) = (["v1.full", "bad.delta", "v3.delta"], ["v1.full", "v3.delta", "v2.delta"]);
+    for command in [&["verify"][..], &["fold", "--out", "out"], &["drill"]] {
+        let told = |files: &[&str], code, kind| {
+            let error = bench.fails(&[command, files].concat(), code, kind);
+            assert!(error["message"].as_str().unwrap().starts_with(error["file"].as_str().unwrap()));
+            error["file"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(told(&middle, 3, "bad_stream"), "bad.delta", "{command:?}");
+        assert_eq!(told(&last, 3, "bad_stream"), "bad.v3", "{command:?}");
+        assert_eq!(told(&base, 1, "wrong_base"), "v3.delta", "{command:?}");
+    }
+    // One file alone, too; a directory among them is none that is read.
+    assert_eq!(bench.fails(&["apply", "copy", "v2.delta"], 1, "wrong_base")["file"], "v2.delta");
+    assert_eq!(bench.fails(&["verify", "v1.full", "s"], 1, "io")["file"], "s");
 }

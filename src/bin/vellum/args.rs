@@ -49,10 +49,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Show {
     /// Print one JSON object instead of text; failures too, on standard error.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     pub(crate) json: bool,
     /// Show no progress. It is only ever shown on a terminal.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 100)]
     pub(crate) quiet: bool,
 }
 
@@ -242,7 +242,8 @@ pub(crate) enum Command {
     ///
     /// A snapshot stays if any rule keeps it, if somebody holds it, or if its expiry hasn't come; one that has expired goes
     /// whatever the rules say. Without any rule only what has expired goes. Hours, days, weeks, months and years are those of
-    /// the calendar in UTC, and count back from the newest snapshot.
+    /// the calendar in UTC, and count back from the newest snapshot. N is 1 or more: what is to go for good is named to
+    /// `vellum snapshot rm`.
     #[command(
         verbatim_doc_comment,
         after_help = "Example:\n  vellum prune shop --keep-last 3 --keep-daily 7 --keep-monthly 12 --dry-run"
@@ -370,6 +371,7 @@ pub(crate) struct Cat {
     /// The store's directory.
     pub(crate) dir: PathBuf,
     /// The page's number, from 0 on.
+    #[arg(value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub(crate) page: u64,
     #[command(flatten)]
     pub(crate) which: Which,

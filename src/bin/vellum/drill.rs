@@ -1,7 +1,7 @@
 //! `drill`: a restore that is only a trial.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,10 +11,11 @@ use vellum::{Store, drill as drill_chain};
 
 use crate::args::{Drill, Show};
 use crate::error::Failure;
-use crate::export::{BUFFER, source};
+use crate::export::BUFFER;
 use crate::output::{Field, Report};
 use crate::place::open_to_read;
 use crate::progress::Bar;
+use crate::sources::Sources;
 
 type Checked = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -41,12 +42,11 @@ pub(crate) fn drill(args: &Drill, show: Show) -> Result<(), Failure> {
             return Err(Failure::Usage(reason.to_owned()));
         }
         paths => {
-            let mut sources: Vec<Box<dyn Read>> =
-                paths.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
-            let mut streams: Vec<&mut dyn Read> =
-                sources.iter_mut().map(|source| &mut **source as &mut dyn Read).collect();
+            let mut sources = Sources::open(paths)?;
             let reading = args.reading.options()?;
-            drill_chain(&mut streams, &scratch, &reading, &mut check, &mut Bar::new(show))?
+            let mut bar = Bar::new(show);
+            let done = drill_chain(&mut sources.streams(), &scratch, &reading, &mut check, &mut bar);
+            done.map_err(|error| sources.blame(error))?
         }
     };
     drop(private);

@@ -65,6 +65,11 @@ pub(crate) enum Failure {
         .file.display()
     )]
     OtherStatus { file: PathBuf, found: Option<u64> },
+    /// The library's word about a stream, which it knows without its name.
+    #[error("{}: {source}", .file.display())]
+    InStream { file: PathBuf, source: Error },
+    #[error("there is no bookmark named {name:?}: see `vellum bookmark ls`")]
+    NoBookmark { name: String },
     #[error("can't {operation} {}: {source}", .file.display())]
     File { operation: &'static str, file: PathBuf, source: Arc<io::Error> },
     #[error("can't write to standard output: {0}")]
@@ -84,6 +89,11 @@ impl Failure {
     pub(crate) fn of_stream(error: Error, file: &Path) -> Failure {
         match error {
             Error::Stream { operation, source } => Failure::File { operation, file: file.to_owned(), source },
+            Error::BadStream { .. }
+            | Error::WrongBase { .. }
+            | Error::WrongKey { .. }
+            | Error::PageSizeMismatch { .. }
+            | Error::Unsupported { .. } => Failure::InStream { file: file.to_owned(), source: error },
             error => Failure::Vellum(error),
         }
     }
@@ -101,7 +111,8 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
-            Failure::Vellum(error) => code_of(error),
+            Failure::Vellum(error) | Failure::InStream { source: error, .. } => code_of(error),
+            Failure::NoBookmark { .. } => NOT_FOUND,
             Failure::Usage(_) => USAGE,
             Failure::Stdout(source) if source.kind() == ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::File { source, .. } | Failure::Stdout(source) => code_of_io(source),
@@ -113,7 +124,8 @@ impl Failure {
 
     fn to_json(&self) -> Value {
         let (kind, details) = match self {
-            Failure::Vellum(error) => describe(error),
+            Failure::Vellum(error) | Failure::InStream { source: error, .. } => describe(error),
+            Failure::NoBookmark { name } => ("bookmark_not_found", json!({ "name": name })),
             Failure::Usage(_) => ("usage", json!({})),
             Failure::StoreExists { dir } => ("already_exists", json!({ "dir": text(dir) })),
             Failure::FileExists { file } => ("already_exists", json!({ "file": text(file) })),
@@ -142,6 +154,9 @@ impl Failure {
         error.insert("exit_code".to_owned(), self.code().into());
         if let Value::Object(details) = details {
             error.extend(details);
+        }
+        if let Failure::InStream { file, .. } = self {
+            error.insert("file".to_owned(), text(file).into());
         }
         json!({ "error": error })
     }

@@ -13,10 +13,11 @@ use vellum::{
 use crate::args::{Apply, CloneTo, Export, Fold, Import, Reading, Show, Verify, Writing};
 use crate::error::Failure;
 use crate::output::{Field, Report, put, stdout};
-use crate::part::{Part, check_target};
+use crate::part::{Part, check_outside, check_target};
 use crate::place::open_to_read;
 use crate::progress::Bar;
 use crate::resume;
+use crate::sources::Sources;
 
 pub(crate) const BUFFER: usize = 1 << 20;
 
@@ -27,7 +28,7 @@ pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
     }
     let file = match args.file.as_deref() {
         _ if args.end => {
-            let token_file = args.token_file.as_deref().unwrap_or(Path::new(""));
+            let token_file = &resume::token_file(args)?;
             resume::end_export(args, token_file, show)?;
             return Report::new().text("token_file", &token_file.display()).print(show);
         }
@@ -46,6 +47,7 @@ pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
     }
     let options = args.writing.options()?;
     check_target(file, args.force)?;
+    check_outside(&args.dir, file)?;
     let store = open_to_read(&args.dir, show)?;
     let snapshot = args.which.open(&store)?;
     let (part, to) = Part::create(file, args.force)?;
@@ -165,6 +167,7 @@ fn about(report: Report, summary: &StreamSummary) -> Report {
 }
 
 pub(crate) fn clone(args: &CloneTo, show: Show) -> Result<(), Failure> {
+    check_outside(&args.dir, &args.to)?;
     let store = open_to_read(&args.dir, show)?;
     let snapshot = args.which.open(&store)?;
     let done = snapshot.clone_with(&args.to, &mut Bar::new(show))?;
@@ -202,10 +205,7 @@ pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
     let reading = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
     let (compress, key_file) = (args.compress, args.key_file.clone());
     let writing = Writing { compress, key_file, rate: None, mark_every: None }.options()?;
-    let mut sources: Vec<Box<dyn Read>> =
-        args.files.iter().map(|file| source(file)).collect::<Result<_, _>>()?;
-    let mut streams: Vec<&mut dyn Read> =
-        sources.iter_mut().map(|source| &mut **source as &mut dyn Read).collect();
+    let mut sources = Sources::open(&args.files)?;
     let mut bar = Bar::new(show);
     if args.out == Path::new("-") {
         if show.json {
@@ -213,25 +213,23 @@ pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
             return Err(Failure::Usage(reason.to_owned()));
         }
         let mut to = BufWriter::with_capacity(BUFFER, stdout()?);
-        let folded = vellum::fold_as(&mut streams, &mut to, &reading, &writing, &mut bar);
+        let folded = vellum::fold_as(&mut sources.streams(), &mut to, &reading, &writing, &mut bar);
         // What a broken pipe didn't take must not be tried again on dropping.
         let _ = to.into_parts();
         return match folded {
             Ok(_) => Ok(()),
             Err(Error::Stream { operation: "write to", source }) => Err(Failure::Stdout(source)),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(sources.blame(error)),
         };
     }
     check_target(&args.out, args.force)?;
     let (part, to) = Part::create(&args.out, args.force)?;
     let mut to = BufWriter::with_capacity(BUFFER, to);
-    let summary =
-        vellum::fold_as(&mut streams, &mut to, &reading, &writing, &mut bar).map_err(
-            |error| match error {
-                Error::Stream { operation: "write to", .. } => Failure::of_stream(error, part.path()),
-                error => error.into(),
-            },
-        )?;
+    let folded = vellum::fold_as(&mut sources.streams(), &mut to, &reading, &writing, &mut bar);
+    let summary = folded.map_err(|error| match error {
+        Error::Stream { operation: "write to", .. } => Failure::of_stream(error, part.path()),
+        error => sources.blame(error),
+    })?;
     let to = to.into_inner().map_err(|error| Failure::file("write to", part.path(), error.into_error()))?;
     part.finish(to)?;
     about(Report::new().text("format", "stream"), &summary).text("file", &args.out.display()).print(show)
@@ -296,11 +294,10 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
                 .print(show)
         }
         paths => {
-            let mut sources: Vec<Box<dyn Read>> =
-                paths.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
-            let mut streams: Vec<&mut dyn Read> =
-                sources.iter_mut().map(|source| &mut **source as &mut dyn Read).collect();
-            let links = verify_chain_as(&mut streams, &args.reading.options()?, &mut Bar::new(show))?;
+            let mut sources = Sources::open(paths)?;
+            let reading = args.reading.options()?;
+            let links = verify_chain_as(&mut sources.streams(), &reading, &mut Bar::new(show));
+            let links = links.map_err(|error| sources.blame(error))?;
             let lines = links.iter().zip(paths).map(|(link, path)| {
                 Report::new()
                     .text("file", &path.display())

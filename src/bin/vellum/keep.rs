@@ -1,5 +1,6 @@
 //! `prune`, `tick`, `history`: which versions stay, and which are made by the clock.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -13,7 +14,7 @@ use crate::progress::Waiting;
 
 fn retention(rules: &Rules) -> Retention {
     type Rule = fn(Retention, usize) -> Retention;
-    let counted: [(Option<usize>, Rule); 6] = [
+    let counted: [(Option<NonZeroUsize>, Rule); 6] = [
         (rules.last, Retention::keep_last),
         (rules.hourly, Retention::keep_hourly),
         (rules.daily, Retention::keep_daily),
@@ -24,7 +25,7 @@ fn retention(rules: &Rules) -> Retention {
     let mut policy = Retention::new();
     for (count, rule) in counted {
         if let Some(count) = count {
-            policy = rule(policy, count);
+            policy = rule(policy, count.get());
         }
     }
     if let Some(time) = rules.within {

@@ -24,6 +24,7 @@ mod progress;
 mod resume;
 mod scrub;
 mod snapshot;
+mod sources;
 mod store;
 mod top;
 mod which;

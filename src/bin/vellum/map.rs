@@ -16,7 +16,7 @@ use self::ages::{Ages, GROUPS_MAX};
 use crate::args::{Map, Show};
 use crate::error::Failure;
 use crate::output::{Report, put};
-use crate::part::{Part, check_target};
+use crate::part::{Part, check_outside, check_target};
 use crate::place::open_to_read;
 use crate::progress::Waiting;
 
@@ -94,7 +94,10 @@ struct Picture {
 pub(crate) fn map(args: &Map, show: Show) -> Result<(), Failure> {
     let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
     match file {
-        Some(file) => check_target(file, args.force)?,
+        Some(file) => {
+            check_target(file, args.force)?;
+            check_outside(&args.dir, file)?;
+        }
         None if show.json => {
             let reason = "with --json give a FILE: standard output can't carry the picture and the JSON";
             return Err(Failure::Usage(reason.to_owned()));

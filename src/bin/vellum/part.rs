@@ -29,6 +29,23 @@ pub(crate) fn check_target(target: &Path, may_replace: bool) -> Result<(), Failu
     }
 }
 
+/// Refuses a name in the store's own directory: what lies there is the store's, and the store would be replaced with its own
+/// export, or its clone be removed with it.
+pub(crate) fn check_outside(store: &Path, target: &Path) -> Result<(), Failure> {
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match (fs::canonicalize(store), fs::canonicalize(parent)) {
+        (Ok(store), Ok(parent)) if parent.starts_with(&store) => {
+            let target = target.display();
+            Err(Failure::Usage(format!("{target} lies in the store's own directory: give another place")))
+        }
+        // What isn't there is told when it is needed.
+        _ => Ok(()),
+    }
+}
+
 impl Part {
     pub(crate) fn create(target: &Path, may_replace: bool) -> Result<(Part, File), Failure> {
         Part::open(target, may_replace, false)

@@ -18,7 +18,7 @@ use crate::args::{Export, Import, Reading, Show};
 use crate::error::Failure;
 use crate::export::{BUFFER, base_of, source};
 use crate::output::stdout;
-use crate::part::{Part, check_target};
+use crate::part::{Part, check_outside, check_target};
 use crate::place::{Place, look, open_to_read};
 use crate::progress::Bar;
 
@@ -120,9 +120,23 @@ fn check_key(store: &Store, args: &Export, token: &ExportToken, token_file: &Pat
     }
 }
 
+/// Where the token of an export is kept.
+pub(crate) fn token_file(args: &Export) -> Result<PathBuf, Failure> {
+    let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    match (&args.token_file, file) {
+        (Some(token_file), _) => Ok(token_file.clone()),
+        (None, Some(file)) => Ok(beside(file, ".token")),
+        (None, None) => {
+            let reason = "which export? Give the FILE that it was to write, or its --token-file";
+            Err(Failure::Usage(reason.to_owned()))
+        }
+    }
+}
+
 /// Writes a file, or goes on with it.
 pub(crate) fn export(args: &Export, file: &Path, show: Show) -> Result<StreamSummary, Failure> {
-    let token_file = args.token_file.clone().unwrap_or_else(|| beside(file, ".token"));
+    check_outside(&args.dir, file)?;
+    let token_file = token_file(args)?;
     if let Some((token, summary)) = written_before(args, file, &token_file, show)? {
         end(open_to_read(&args.dir, show)?, &token, &token_file)?;
         return Ok(summary);

@@ -97,14 +97,18 @@ fn remove(dir: &Path, names: &[String], how: (bool, bool), show: Show) -> Result
     // Each once, however often it was given.
     let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     // Nobody else has the store open, so what is found here stays: either all can be dropped or none is.
-    for name in &names {
+    let mut free = Vec::new();
+    for &name in &names {
         let found = find(&store, name)?;
-        if !found.holds.is_empty() && !when_released {
+        if found.holds.is_empty() {
+            free.push(name);
+        } else if !when_released {
             let holders = found.holds.into_iter().map(|hold| hold.owner).collect();
             return Err(Error::SnapshotHeld { name: found.name, holders }.into());
         }
     }
-    let bytes = store.would_free(&names.iter().copied().collect::<Vec<_>>())?;
+    let bytes = store.would_free(&free)?;
+    let all_bytes = store.would_free(&names.iter().copied().collect::<Vec<_>>())?;
     for name in names.iter().filter(|_| !is_dry_run) {
         match when_released {
             true => store.drop_snapshot_when_released(name)?,
@@ -117,6 +121,8 @@ fn remove(dir: &Path, names: &[String], how: (bool, bool), show: Show) -> Result
         .count("snapshots", names.len() as u64)
         .with("is_dry_run", Field::Flag(is_dry_run))
         .bytes("bytes_freed", bytes)
+        .count("still_held", (names.len() - free.len()) as u64)
+        .bytes("bytes_still_held", all_bytes.saturating_sub(bytes))
         .print(show)
 }
 
@@ -202,7 +208,7 @@ pub(crate) fn bookmark(command: &BookmarkCommand, show: Show) -> Result<(), Fail
         BookmarkCommand::Rename { dir, from, to } => {
             let store = open_to_read(dir, show)?;
             // The library would take a snapshot's name too.
-            store.bookmark(from)?;
+            store.bookmark(from).map_err(no_bookmark)?;
             store.rename_snapshot(from, to)?;
             let report = about(&store.bookmark(to)?);
             store.close()?;
@@ -210,10 +216,18 @@ pub(crate) fn bookmark(command: &BookmarkCommand, show: Show) -> Result<(), Fail
         }
         BookmarkCommand::Rm { dir, name } => {
             let store = open_to_read(dir, show)?;
-            store.drop_bookmark(name)?;
+            store.drop_bookmark(name).map_err(no_bookmark)?;
             store.close()?;
             Report::new().text("name", name).print(show)
         }
+    }
+}
+
+/// To the library snapshots and bookmarks are names alike.
+fn no_bookmark(error: Error) -> Failure {
+    match error {
+        Error::SnapshotNotFound { name } => Failure::NoBookmark { name },
+        error => error.into(),
     }
 }
 

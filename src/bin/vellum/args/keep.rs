@@ -1,5 +1,6 @@
 //! The arguments of what decides which versions stay.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,22 +14,22 @@ use crate::moment::duration;
 pub(crate) struct Rules {
     /// Keep the newest N.
     #[arg(long = "keep-last", value_name = "N")]
-    pub(crate) last: Option<usize>,
+    pub(crate) last: Option<NonZeroUsize>,
     /// Keep the newest of each of the last N hours that have any.
     #[arg(long = "keep-hourly", value_name = "N")]
-    pub(crate) hourly: Option<usize>,
+    pub(crate) hourly: Option<NonZeroUsize>,
     /// The same of days.
     #[arg(long = "keep-daily", value_name = "N")]
-    pub(crate) daily: Option<usize>,
+    pub(crate) daily: Option<NonZeroUsize>,
     /// The same of weeks.
     #[arg(long = "keep-weekly", value_name = "N")]
-    pub(crate) weekly: Option<usize>,
+    pub(crate) weekly: Option<NonZeroUsize>,
     /// The same of months.
     #[arg(long = "keep-monthly", value_name = "N")]
-    pub(crate) monthly: Option<usize>,
+    pub(crate) monthly: Option<NonZeroUsize>,
     /// The same of years.
     #[arg(long = "keep-yearly", value_name = "N")]
-    pub(crate) yearly: Option<usize>,
+    pub(crate) yearly: Option<NonZeroUsize>,
     /// Keep all that are at most so much older than the newest: 90s, 15m, 12h, 7d, 2w.
     #[arg(long = "keep-within", value_name = "TIME", value_parser = duration)]
     pub(crate) within: Option<Duration>,

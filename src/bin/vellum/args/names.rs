@@ -32,7 +32,8 @@ pub(crate) enum SnapshotCommand {
     /// Drop named snapshots, and tell what comes back
     ///
     /// The bytes are exact, and come back on disk with `vellum compact` or as a program goes on using the store. If one of
-    /// the snapshots isn't there or is held, none is dropped.
+    /// the snapshots isn't there or is held, none is dropped. With --when-released those that are held stay until their last
+    /// hold ends, and what they keep is told as `bytes still held`.
     #[command(
         verbatim_doc_comment,
         after_help = "Example:\n  vellum snapshot rm shop monday tuesday --dry-run\n  vellum snapshot rm shop monday tuesday"

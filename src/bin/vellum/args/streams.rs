@@ -62,8 +62,8 @@ pub(crate) struct Export {
     /// Write to standard output from this point on, as the other end told it; nothing: from the beginning.
     #[arg(long, value_name = "POINT", requires = "token_file", conflicts_with = "resume")]
     pub(crate) from: Option<String>,
-    /// The other end has it all: let go of what the token held, and write nothing.
-    #[arg(long, requires = "token_file", conflicts_with_all = ["from", "resume"])]
+    /// Let go of what the token held, and write nothing: the other end has it all, or nobody wants it any more.
+    #[arg(long, conflicts_with_all = ["from", "resume"])]
     pub(crate) end: bool,
     /// The token holds the version for this time at most [default: 7d].
     #[arg(long, value_name = "TIME", value_parser = duration)]
