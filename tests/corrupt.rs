@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use common::files::{copy_of, load, save};
 use common::{PAGE, Random, contents, env, seed, small};
 use vellum::storage::{MemoryStorage, Storage};
 use vellum::{Durability, Error, PageId, Snapshot, Store, Version};
@@ -31,31 +32,6 @@ struct Image {
     tip: u64,
     /// The newest version that a later record says is durable. Damage of what follows can't be told from a torn write.
     least: u64,
-}
-
-fn save(storage: &dyn Storage) -> BTreeMap<String, Vec<u8>> {
-    let read = |name: String| {
-        let file = storage.open(&name).unwrap();
-        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        (name, bytes)
-    };
-    storage.list().unwrap().into_iter().map(read).collect()
-}
-
-fn load(files: &BTreeMap<String, Vec<u8>>, changed: Option<(&str, &[u8])>) -> Arc<MemoryStorage> {
-    let storage = MemoryStorage::new();
-    for (name, bytes) in files {
-        let bytes = changed.filter(|(changed, _)| changed == name).map_or(&bytes[..], |(_, bytes)| bytes);
-        let file = storage.create(name, bytes.len() as u64).unwrap();
-        // Segments are mostly zeros; blocks of them cost nothing.
-        for (index, block) in
-            bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0))
-        {
-            file.write_all_at(&[IoSlice::new(block)], index as u64 * 4096).unwrap();
-        }
-    }
-    Arc::new(storage)
 }
 
 fn commit(store: &Store, states: &mut BTreeMap<u64, State>, random: &mut Random, durability: Durability) {
@@ -406,7 +382,7 @@ fn a_broken_header_before_the_newest_record_is_damage() {
         txn.commit().unwrap();
     }
     // As a killed process leaves it.
-    let storage = load(&save(&*storage), None);
+    let storage = copy_of(&*storage);
     drop(store);
     let file = storage.open(next).unwrap();
     for at in [0, 8, 40, 60] {

@@ -7,11 +7,11 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
 use std::sync::Arc;
 
+use common::files::copy_of;
 use common::{PAGE, Random, contents, env, seed, small};
-use vellum::storage::{MemoryStorage, Storage};
+use vellum::storage::MemoryStorage;
 use vellum::{Budget, Durability, Error, PageId, Snapshot, Store};
 
 /// Page ids end here.
@@ -188,19 +188,6 @@ fn a_thousand_snapshots_are_dropped_in_any_order() {
     assert_eq!((stats.allocated_bytes, stats.limbo_bytes), (stats.live_bytes, 0), "{stats:?}");
 }
 
-/// The store as a kill leaves it, opened: nothing but the log knows of what was done since the last checkpoint.
-fn killed(storage: &MemoryStorage) -> (Store, Arc<MemoryStorage>) {
-    let after = MemoryStorage::new();
-    for name in storage.list().unwrap() {
-        let file = storage.open(&name).unwrap();
-        let mut bytes = vec![0; file.len().unwrap() as usize];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        after.create(&name, bytes.len() as u64).unwrap().write_all_at(&[IoSlice::new(&bytes)], 0).unwrap();
-    }
-    let after = Arc::new(after);
-    (Store::open_on(after.clone(), small()).unwrap(), after)
-}
-
 #[test]
 fn a_kill_loses_nothing_at_the_last_page_there_can_be() {
     let last = PageId(END - 1);
@@ -215,7 +202,9 @@ fn a_kill_loses_nothing_at_the_last_page_there_can_be() {
             _ => txn.truncate(1).unwrap(),
         }
         txn.commit().unwrap();
-        (store, storage) = killed(&storage);
+        // Killed: nothing but the log knows of what was done since the last checkpoint.
+        storage = copy_of(&*storage);
+        store = Store::open_on(storage.clone(), small()).unwrap();
         let snapshot = store.snapshot();
         assert_eq!((snapshot.page_count(), snapshot.live_pages()), (count, holds), "after {step}");
         if holds > 0 {

@@ -16,6 +16,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use common::files::{copy_of, read_all};
 use common::{PAGE, Random, contents, env, seed, small};
 use vellum::storage::{MemoryStorage, Storage};
 use vellum::{
@@ -66,13 +67,6 @@ fn flip_in_dir(dir: &Path, id: u64, tag: u64) -> usize {
     flipped
 }
 
-fn read_all(storage: &dyn Storage, name: &str) -> Vec<u8> {
-    let file = storage.open(name).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    bytes
-}
-
 fn flip_in_memory(storage: &MemoryStorage, id: u64, tag: u64) -> usize {
     let mut flipped = 0;
     for name in storage.list().unwrap() {
@@ -85,16 +79,6 @@ fn flip_in_memory(storage: &MemoryStorage, id: u64, tag: u64) -> usize {
         }
     }
     flipped
-}
-
-fn copy_of(storage: &MemoryStorage) -> MemoryStorage {
-    let copy = MemoryStorage::new();
-    for name in storage.list().unwrap() {
-        let bytes = read_all(storage, &name);
-        let file = copy.create(&name, bytes.len() as u64).unwrap();
-        file.write_all_at(&[IoSlice::new(&bytes)], 0).unwrap();
-    }
-    copy
 }
 
 fn scrub(store: &Store) -> ScrubReport {
@@ -266,7 +250,7 @@ fn all_damage_in_random_stores_is_found_once_and_mended() {
         }
         store.maintain(Budget::unlimited()).unwrap();
         store.close().unwrap();
-        let copy = Arc::new(copy_of(&home));
+        let copy = copy_of(&*home);
         let mut all: BTreeSet<(u64, u64)> = state.iter().map(|(id, tag)| (*id, *tag)).collect();
         all.extend(kept.iter().flat_map(|(_, state)| state.iter().map(|(id, tag)| (*id, *tag))));
         let store = Store::open_on(home.clone(), small()).unwrap();
@@ -393,18 +377,19 @@ fn any_damage_that_verifying_finds_is_listed_by_a_scrub() {
     store.maintain(Budget::unlimited()).unwrap();
     store.close().unwrap();
     let (mut pages, mut nodes, mut sound) = (0, 0, 0);
-    for _ in 0..env("VELLUM_CASES", 250) {
-        let copy = copy_of(&home);
+    let cases = env("VELLUM_CASES", 250);
+    for _ in 0..cases {
+        let copy = copy_of(&*home);
         let names = copy.list().unwrap();
         let name = &names[random.index(names.len())];
-        let mut bytes = read_all(&copy, name);
+        let mut bytes = read_all(&*copy, name);
         if name.starts_with("catalog") || bytes.is_empty() {
             continue;
         }
         let at = random.index(bytes.len());
         bytes[at] ^= 1 << random.below(8);
         copy.open(name).unwrap().write_all_at(&[IoSlice::new(&bytes[at..=at])], at as u64).unwrap();
-        let Ok(store) = Store::open_on(Arc::new(copy), small()) else { continue };
+        let Ok(store) = Store::open_on(copy, small()) else { continue };
         let report = scrub(&store);
         let is_bad =
             store.verify(&mut ()).is_err() || store.open_snapshot("a").unwrap().verify(&mut ()).is_err();
@@ -416,7 +401,8 @@ fn any_damage_that_verifying_finds_is_listed_by_a_scrub() {
         sound += u64::from(report.is_sound());
     }
     println!("{pages} pages and {nodes} nodes were hurt, {sound} flips hurt nothing that is kept");
-    assert!(pages > 0 && nodes > 0 && sound > 0);
+    // A few flips needn't come to each.
+    assert!(cases < 250 || (pages > 0 && nodes > 0 && sound > 0));
 }
 
 #[cfg(feature = "sim")]

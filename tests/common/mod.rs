@@ -1,6 +1,8 @@
 //! What the tests share: seeded randomness, pages that tell where they come from, the small geometry.
 #![allow(dead_code)]
 
+pub(crate) mod files;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

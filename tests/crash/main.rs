@@ -106,7 +106,8 @@ fn every_power_cut_is_survived() {
         "{cuts} power cuts survived, {packed} of them with packed segments on the disk; {} recoveries so far",
         recoveries()
     );
-    assert!(packed > 0 || seeds().len() < 2, "no workload came to packing");
+    // The first few that the long form takes needn't come to it.
+    assert!(packed > 0 || (is_long() && seeds().len() < 5), "no workload came to packing");
 }
 
 #[test]
