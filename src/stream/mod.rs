@@ -31,6 +31,7 @@ mod raw;
 mod read;
 mod runs;
 mod seal;
+mod source;
 pub(crate) mod staging;
 mod token;
 mod write;

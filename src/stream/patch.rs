@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::StreamBase;
 use super::delta::{Changes, DeltaBase};
-use super::read::{Source, bad};
+use super::source::{Source, bad};
 use super::write::stream_error;
 use crate::error::{Error, Result};
 use crate::format::checksum::{PageChecksum, holds};

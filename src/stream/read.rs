@@ -1,28 +1,30 @@
 //! Reading a stream, trusting nothing: lengths are held against limits before anything is allocated, every byte is covered
 //! by a checksum that is checked before it is used, and the sink is told to finish only after the trailer was checked.
 
-use std::io::{ErrorKind, Read};
+mod run;
+
+use std::io::Read;
 
 use super::StreamSummary;
 use super::codec::Unpacker;
 use super::options::{ImportOptions, check_features};
-use super::pace::Paced;
 use super::point::ResumePoint;
 use super::seal::{Seal, no_key};
-use super::write::stream_error;
+use super::source::{Source, bad};
 use crate::commit::whole::Put;
 use crate::error::{Error, Result};
-use crate::format::bytes::Reader as Fields;
 use crate::format::checksum::{PageChecksum, checksum64, holds};
 use crate::format::control::META_MAX;
 use crate::format::stream::{
     CLEAR_BYTES, FREE, FREE_BYTES, HEADER, HEADER_BYTES, MAJOR, META, MUST_UNDERSTAND, PAGES, PREAMBLE_BYTES,
     PREFIX_BYTES, Prefix, PrefixDigest, SEALED, SEALED_HEADER_BYTES, SYNC, SYNC_BYTES, StreamHeader,
     TAG_BYTES, TRAILER, TRAILER_BYTES, ZSTD, codec_and_cipher, decode_free, decode_meta, encode_sync,
-    encode_trailer, list_bytes, major_of, run_pages,
+    encode_trailer, major_of,
 };
 use crate::id::{Fingerprint, PageId, Version};
 use crate::progress::{Meter, Observer};
+
+pub(super) use run::Run;
 
 /// What comes next in a stream, checked. Ids ascend.
 pub(super) enum Item {
@@ -65,78 +67,6 @@ pub fn verify_stream_as(
     let mut reader = StreamReader::begin(r, options, Meter::new("verify", None, observer))?;
     while reader.next()?.is_some() {}
     Ok(reader.summary())
-}
-
-pub(super) fn bad(offset: u64, expected: impl Into<String>, found: impl Into<String>) -> Error {
-    Error::BadStream { offset, expected: expected.into(), found: found.into() }
-}
-
-/// The caller's reader, counted.
-pub(super) struct Source<'r> {
-    from: Paced<&'r mut dyn Read>,
-    pub(super) offset: u64,
-}
-
-impl<'r> Source<'r> {
-    pub(super) fn new(from: &'r mut dyn Read, rate: Option<u64>) -> Source<'r> {
-        Source { from: Paced::new(from, rate), offset: 0 }
-    }
-
-    pub(super) fn fill(&mut self, buf: &mut [u8]) -> Result<()> {
-        let mut filled = 0;
-        while filled < buf.len() {
-            match self.from.read(&mut buf[filled..]) {
-                Ok(0) => {
-                    let missing = buf.len() - filled;
-                    return Err(bad(self.offset, format!("{missing} more bytes"), "the end of the stream"));
-                }
-                Ok(read) => {
-                    filled += read;
-                    self.offset += read as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(stream_error("read from", error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Nothing may follow.
-    pub(super) fn end(&mut self) -> Result<()> {
-        loop {
-            match self.from.read(&mut [0]) {
-                Ok(0) => return Ok(()),
-                Ok(_) => return Err(bad(self.offset, "the end of the stream", "more bytes")),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(stream_error("read from", error)),
-            }
-        }
-    }
-}
-
-/// Pages that were read and checked.
-#[derive(Default)]
-pub(super) struct Run {
-    list: Vec<(PageId, PageChecksum)>,
-    bytes: Vec<u8>,
-    page_size: usize,
-}
-
-impl Run {
-    /// Calls `put` with each page.
-    pub(super) fn each_page(&self, put: &mut Put<'_>) -> Result<()> {
-        let pages = self.list.iter().zip(self.bytes.chunks_exact(self.page_size.max(1)));
-        pages.into_iter().try_for_each(|((id, sum), bytes)| put(*id, *sum, bytes))
-    }
-}
-
-/// What a run begins with.
-#[derive(Clone, Copy, Default)]
-struct RunOpening {
-    count: usize,
-    /// Where the list ends in the payload.
-    list_end: usize,
-    is_packed: bool,
 }
 
 /// What a reader knows of a stream, wherever it stands in it.
@@ -235,7 +165,7 @@ impl<'r> StreamReader<'r> {
     ) -> StreamReader<'r> {
         let Known { header, seal, unpacker, stream } = known;
         StreamReader {
-            source: Source { from: Paced::new(r, rate), offset: point.offset },
+            source: Source::at(r, rate, point.offset),
             meter,
             header,
             seal,
@@ -265,13 +195,6 @@ impl<'r> StreamReader<'r> {
         &self.header
     }
 
-    /// The page at `index` of the run that was read last.
-    pub(super) fn page(&self, index: usize) -> (PageId, PageChecksum, &[u8]) {
-        let page_size = self.header.page_size as usize;
-        let (id, checksum) = self.list[index];
-        (id, checksum, &self.bytes[index * page_size..][..page_size])
-    }
-
     /// The next item; `None` when the stream has ended as it should.
     pub(super) fn next(&mut self) -> Result<Option<Item>> {
         while !self.is_done {
@@ -290,14 +213,6 @@ impl<'r> StreamReader<'r> {
             }
         }
         Ok(None)
-    }
-
-    /// The run that was read last, in exchange for one to be filled next.
-    pub(super) fn take_run(&mut self, spare: Run) -> Run {
-        let Run { list, bytes, .. } = spare;
-        let list = std::mem::replace(&mut self.list, list);
-        let bytes = std::mem::replace(&mut self.bytes, bytes);
-        Run { list, bytes, page_size: self.header.page_size as usize }
     }
 
     /// Calls `put` with all pages to come, up to the end of the stream.
@@ -498,115 +413,6 @@ impl<'r> StreamReader<'r> {
         header.meta = meta.ok_or_else(|| bad(offset, "meta bytes within their limit", "others"))?;
         self.stream = self.prefixes.value();
         Ok(header)
-    }
-
-    fn run(&mut self, prefix: &Prefix) -> Result<Item> {
-        let offset = self.source.offset;
-        let (page_size, is_delta) = (self.header.page_size as usize, self.header.base.is_some());
-        let max = 16 + run_pages(self.header.page_size) as usize * (list_bytes(is_delta) + page_size);
-        // What is read before the checksum is looked at: all of it, unless the pages follow as they are.
-        let (head, opening) = if self.seal.is_some() {
-            let head = self.payload(prefix, max)?;
-            let opening = self.opening(&head, offset)?;
-            (head, opening)
-        } else {
-            let mut head = vec![0; 16];
-            self.source.fill(&mut head)?;
-            let opening = self.opening(&head, offset)?;
-            let whole = usize::try_from(prefix.len).unwrap_or(usize::MAX);
-            let plain = opening.list_end + opening.count * page_size;
-            let is_sane = if opening.is_packed { whole < plain } else { whole == plain };
-            if !is_sane {
-                return Err(bad(offset, format!("{plain} bytes at most"), whole.to_string()));
-            }
-            let end = if opening.is_packed { whole } else { opening.list_end };
-            head.resize(end.max(16), 0);
-            self.source.fill(&mut head[16..])?;
-            self.check_sum(prefix, &head, offset)?;
-            (head, opening)
-        };
-        let Some((list, body)) = head.split_at_checked(opening.list_end) else {
-            return Err(bad(offset, format!("{} pages", opening.count), "fewer"));
-        };
-        self.read_list(list, offset)?;
-        self.bytes.resize(opening.count * page_size, 0);
-        let bodies_at = offset + opening.list_end as u64;
-        if opening.is_packed {
-            self.unpack(body, bodies_at)?;
-        } else if self.seal.is_some() {
-            if body.len() != self.bytes.len() {
-                return Err(bad(bodies_at, format!("{} bytes", self.bytes.len()), body.len().to_string()));
-            }
-            self.bytes.copy_from_slice(body);
-        } else {
-            self.source.fill(&mut self.bytes)?;
-        }
-        for (index, (bytes, (id, sum))) in (0u64..).zip(self.bytes.chunks_exact(page_size).zip(&self.list)) {
-            let found = PageChecksum::of(*id, bytes);
-            if found != *sum {
-                // Where the page lies, or, packed, how far into the pages that come out.
-                let at = bodies_at + index * page_size as u64;
-                let expected = format!("{id} with checksum {:016x}", sum.0);
-                return Err(bad(at, expected, format!("{:016x}", found.0)));
-            }
-            self.fingerprint = self.fingerprint.plus(*id, sum.short());
-        }
-        self.pages += opening.count as u64;
-        self.meter.add(opening.count as u64, self.bytes.len() as u64)?;
-        Ok(Item::Pages(opening.count))
-    }
-
-    /// What the first bytes of a PAGES payload say, within the limits.
-    fn opening(&self, head: &[u8], offset: u64) -> Result<RunOpening> {
-        let mut fields = Fields::new(head);
-        let (first, count, codec) = (fields.u64(), fields.u32(), fields.u32());
-        let (Some(first), Some(count), Some(codec)) = (first, count, codec) else {
-            return Err(bad(offset, "the beginning of a run", "less"));
-        };
-        let is_packed = codec == u32::from(ZSTD) && self.unpacker.is_some();
-        let is_sane = (1..=run_pages(self.header.page_size)).contains(&count)
-            && (codec == 0 || is_packed)
-            && first >= self.next_id;
-        if !is_sane {
-            let expected = format!("pages from {} on", self.next_id);
-            return Err(bad(offset, expected, format!("{count} from {first} on, codec {codec}")));
-        }
-        let count = count as usize;
-        let list_end = 16 + count * list_bytes(self.header.base.is_some());
-        Ok(RunOpening { count, list_end, is_packed })
-    }
-
-    /// Takes over the ids and checksums of a run.
-    fn read_list(&mut self, list: &[u8], offset: u64) -> Result<()> {
-        let (is_delta, page_count) = (self.header.base.is_some(), self.header.page_count);
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-        let (first, list_bytes) = (number(&list[..8]), list_bytes(is_delta));
-        self.list.clear();
-        for (index, listed) in (0u64..).zip(list[16..].chunks_exact(list_bytes)) {
-            let (id, sum) = listed.split_at(list_bytes - 8);
-            let id = if is_delta { number(id) } else { first.saturating_add(index) };
-            let least = if index == 0 { first } else { self.next_id };
-            if id < least || id >= page_count || (index == 0 && id != first) {
-                let expected = format!("a page from {least} to {page_count}");
-                return Err(bad(offset, expected, id.to_string()));
-            }
-            self.next_id = id + 1;
-            self.list.push((PageId(id), PageChecksum(number(sum))));
-        }
-        Ok(())
-    }
-
-    /// Fills the run's bytes from a frame with its length before it and zeros behind it.
-    fn unpack(&mut self, body: &[u8], offset: u64) -> Result<()> {
-        let refused = |found: &str| bad(offset, "a frame that holds the pages of the list", found);
-        let (len, rest) = body.split_first_chunk::<8>().ok_or_else(|| refused("none"))?;
-        let len = usize::try_from(u64::from_le_bytes(*len)).unwrap_or(usize::MAX);
-        let (frame, padding) = rest.split_at_checked(len).ok_or_else(|| refused("less"))?;
-        if padding.len() >= 8 || padding.iter().any(|byte| *byte != 0) {
-            return Err(refused("more behind it"));
-        }
-        let Some(unpacker) = &mut self.unpacker else { return Err(refused("one in a stream without")) };
-        if unpacker.unpack(frame, &mut self.bytes) { Ok(()) } else { Err(refused("another")) }
     }
 
     /// Passes over a record of a type that may be ignored.
