@@ -87,6 +87,8 @@ mod names;
 mod open;
 mod options;
 mod pins;
+#[cfg(test)]
+mod planted;
 mod progress;
 mod quiesce;
 mod retention;

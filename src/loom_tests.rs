@@ -23,6 +23,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 use crate::id::{Location, PageId, Version};
+use crate::planted::{CHILD, check_found};
 use crate::sync::{PLANTED, Planted};
 use crate::table::lookup::lookup;
 use crate::table::node::{Entry, FANOUT, Link, NodeAddress, NodePointer};
@@ -127,9 +128,6 @@ impl Core {
     }
 }
 
-/// Names the one model that a child process is to run, with its bug planted.
-const CHILD: &str = "VELLUM_LOOM_PLANTED";
-
 /// Runs a model under loom, up to `bound` preemptions (`LOOM_MAX_PREEMPTIONS` overrules it), and tells what was explored.
 fn explore(name: &str, bound: usize, model: impl Fn() + Sync + Send + 'static) {
     static ITERATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -166,13 +164,7 @@ fn explore_planted(name: &str, bound: usize, bug: Option<Planted>, model: impl F
         return;
     }
     let test = std::thread::current().name().expect("a test has its name").to_owned();
-    let run = std::process::Command::new(std::env::current_exe().expect("the test itself"))
-        .args(["--exact", &test, "--test-threads=1"])
-        .env(CHILD, name)
-        .output()
-        .expect("the test runs once more");
-    assert!(!run.status.success(), "{name}: the planted bug was not found");
-    println!("{name}: the planted bug was found");
+    check_found(&test, name, name);
 }
 
 /// A thread that opens a view, reads, and is through.

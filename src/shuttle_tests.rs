@@ -17,10 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
+use crate::planted::{CHILD, check_found};
 use crate::sync::{PLANTED, Planted};
 
-/// Names the one model that a child process is to run, with its bug planted.
-const CHILD: &str = "VELLUM_SHUTTLE_PLANTED";
 /// Schedules for each model and scheduler, if nobody says otherwise.
 const SCHEDULES: usize = 200;
 /// Preemptions of a PCT schedule.
@@ -71,12 +70,5 @@ fn explore_planted(name: &str, bug: Planted, model: fn()) {
         return;
     }
     let test = std::thread::current().name().expect("a test has its name").to_owned();
-    let run = std::process::Command::new(std::env::current_exe().expect("the test itself"))
-        .args(["--exact", &test, "--test-threads=1"])
-        .env(CHILD, name)
-        .env_remove("VELLUM_SHUTTLE_REPLAY")
-        .output()
-        .expect("the test runs once more");
-    assert!(!run.status.success(), "{name}: the planted bug was not found");
-    println!("{name}: the planted bug was found");
+    check_found(&test, name, name);
 }

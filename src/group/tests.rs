@@ -9,13 +9,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Group;
+use crate::planted::{check_found, plant_given};
+use crate::sync::Planted;
 use crate::sync::atomic::Ordering;
-use crate::sync::{PLANTED, Planted};
 use crate::{Durability, Options, PageId, Snapshot, Store};
 
 const PAGE: usize = 512;
-/// Names the bug that a child process is to plant.
-const CHILD: &str = "VELLUM_GROUP_PLANTED";
 const STORES: usize = 3;
 const THREADS: usize = 3;
 
@@ -54,8 +53,7 @@ fn order(thread: usize) -> [usize; STORES] {
 
 #[test]
 fn a_group_snapshot_is_of_one_moment() {
-    let planted = std::env::var(CHILD).ok().and_then(|bug| bug.parse().ok()).unwrap_or(0);
-    PLANTED.store(planted, Ordering::Relaxed);
+    plant_given();
     let stores: Vec<Store> = (0..STORES).map(|_| store()).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -116,12 +114,6 @@ fn a_group_snapshot_is_of_one_moment() {
 
 #[test]
 fn members_that_are_named_one_by_one_are_found() {
-    let run = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "group::tests::a_group_snapshot_is_of_one_moment", "--test-threads=1"])
-        .env(CHILD, (Planted::GroupOneByOne as u8).to_string())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&run.stdout);
-    assert!(told.contains("running 1 test"), "{told}");
-    assert!(!run.status.success(), "the planted bug was not found: {told}");
+    let (test, bug) = ("group::tests::a_group_snapshot_is_of_one_moment", Planted::GroupOneByOne);
+    check_found(test, &(bug as u8).to_string(), &format!("{bug:?}"));
 }

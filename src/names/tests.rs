@@ -8,15 +8,13 @@
 use std::sync::Arc;
 
 use crate::format::control::Catalog;
+use crate::planted::{check_found, plant_given};
 use crate::storage::sim::{Fault, SimDisk, Survival};
-use crate::sync::atomic::Ordering;
-use crate::sync::{PLANTED, Planted};
+use crate::sync::Planted;
 use crate::{Budget, Options, PageId, Store};
 
 const PAGE: usize = 512;
 const PAGES: u64 = 40;
-/// Names the bug that a child process is to plant.
-const CHILD: &str = "VELLUM_NAMES_PLANTED";
 
 fn open(disk: &SimDisk) -> crate::Result<Store> {
     let options =
@@ -107,8 +105,7 @@ fn of_names_to_be_dropped_together_none_goes_if_one_is_gone() {
 
 #[test]
 fn a_name_that_is_found_is_whole() {
-    let planted = std::env::var(CHILD).ok().and_then(|bug| bug.parse().ok()).unwrap_or(0);
-    PLANTED.store(planted, Ordering::Relaxed);
+    plant_given();
     let rehearsal = SimDisk::new(1);
     work(&rehearsal).unwrap();
     let mut found = 0;
@@ -139,14 +136,6 @@ fn a_name_that_is_found_is_whole() {
 fn bugs_planted_in_the_dropping_of_names_are_found() {
     let test = "names::tests::a_name_that_is_found_is_whole";
     for bug in [Planted::NameGoneAtOnce, Planted::NameGoneAfterOne] {
-        let run = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--test-threads=1"])
-            .env(CHILD, (bug as u8).to_string())
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&run.stdout);
-        assert!(told.contains("running 1 test"), "{told}");
-        assert!(!run.status.success(), "{bug:?} was not found");
-        println!("{bug:?}: found");
+        check_found(test, &(bug as u8).to_string(), &format!("{bug:?}"));
     }
 }

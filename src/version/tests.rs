@@ -5,15 +5,13 @@
 //! that is open over some of them. After every step the view and each snapshot are read and the audit must find allocated = reachable + pending; at the end nothing is left.
 //! Then the same with a bug planted in the reclaimer, in a process of its own, which must fail.
 
+use crate::planted::{check_found, plant_given};
 use crate::space::Held;
-use crate::sync::atomic::Ordering;
-use crate::sync::{PLANTED, Planted};
+use crate::sync::Planted;
 use crate::{Budget, Durability, Options, PageId, Snapshot, Store, View};
 
 const PAGE: usize = 512;
 const PAGES: u64 = if cfg!(miri) { 24 } else { 300 };
-/// Names the bug that a child process is to plant.
-const CHILD: &str = "VELLUM_RECLAIM_PLANTED";
 
 struct Random(u64);
 
@@ -124,8 +122,7 @@ fn churn(seed: u64) {
 
 #[test]
 fn what_nobody_sees_is_freed_once_and_nothing_else() {
-    let planted = std::env::var(CHILD).ok().and_then(|bug| bug.parse().ok()).unwrap_or(0);
-    PLANTED.store(planted, Ordering::Relaxed);
+    plant_given();
     for seed in 0..if cfg!(miri) { 1 } else { 20 } {
         churn(seed);
     }
@@ -143,14 +140,6 @@ fn bugs_planted_in_the_reclaimer_are_found() {
         Planted::LimboOrder,
     ];
     for bug in bugs {
-        let run = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--test-threads=1"])
-            .env(CHILD, (bug as u8).to_string())
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&run.stdout);
-        assert!(told.contains("running 1 test"), "{told}");
-        assert!(!run.status.success(), "{bug:?} was not found");
-        println!("{bug:?}: found");
+        check_found(test, &(bug as u8).to_string(), &format!("{bug:?}"));
     }
 }
