@@ -56,6 +56,20 @@ fn shell(script: &str) -> Option<Result<String, String>> {
     Some(if output.status.success() && err.is_empty() { Ok(out) } else { Err(format!("{out}{err}")) })
 }
 
+#[test]
+fn a_store_is_opened_from_the_command_line() {
+    let home = tempfile::tempdir().unwrap();
+    // The shell opens what its command line names before it loads anything, so that is given to `.open`.
+    let open = format!(".open file:{}?vfs=vellum", home.path().join("app.vellum").display());
+    let load = format!(".load {}", extension().display());
+    let ask = "CREATE TABLE t (x); SELECT vellum_snapshot('before'); SELECT name FROM vellum_snapshots";
+    let Ok(done) = Command::new("sqlite3").args(["-cmd", &load, "-cmd", &open, "", ask]).output() else {
+        return println!("skipped: there is no sqlite3 on the path");
+    };
+    let (out, err) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
+    assert_eq!((&*out, &*err), ("2\nbefore\n", ""));
+}
+
 /// A script that has loaded the extension and opened a store.
 fn opened(dir: &Path, rest: &str) -> String {
     format!(".load {}\n.open file:{}?vfs=vellum\n{rest}\n", extension().display(), dir.display())

@@ -287,6 +287,15 @@ fn named_snapshots_open_read_only_and_rollbacks_reach_every_connection() {
     assert_eq!(one::<String>(&old, "SELECT x FROM t"), "first");
     let refused = old.execute("UPDATE t SET x = 'third'", []).unwrap_err();
     assert_eq!(refused.sqlite_error_code(), Some(ErrorCode::ReadOnly));
+    // Nor does who may only read change the names: one that it gave would be that of a state which it doesn't read.
+    for reader in [&old, &db.open_with("&mode=ro")] {
+        for change in ["vellum_snapshot('its')", "vellum_drop_snapshot('first')", "vellum_rollback('first')"]
+        {
+            let refused = reader.query_row(&format!("SELECT {change}"), [], |_| Ok(())).unwrap_err();
+            assert_eq!(refused.sqlite_error_code(), Some(ErrorCode::ReadOnly), "{change}: {refused}");
+        }
+    }
+    assert_eq!(db.store.snapshots().len(), 1);
 
     // Rolled back, and brought to where the counters in the header were before: nobody may take old pages for true.
     assert_eq!(one::<i64>(&a, "SELECT count(*) FROM u"), 0);

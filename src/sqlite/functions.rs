@@ -203,12 +203,22 @@ fn argument<'a>(arguments: &'a [Option<String>], at: usize, what: &str) -> Resul
     }
 }
 
+/// Refuses a connection that was opened for reading only, be it at a snapshot: what it may not do to pages it may not do to the names
+/// that keep them either, and a name would be given to a state that it doesn't read.
+fn check_may_change(main: &MainFile) -> Result<(), Failure> {
+    match main.is_read_only() {
+        true => refuse(ffi::SQLITE_READONLY, "the database was opened for reading only"),
+        false => Ok(()),
+    }
+}
+
 fn integer(number: u64) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// `vellum_snapshot(name)`: names what was committed last; gives its version.
 fn create_snapshot(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
+    check_may_change(main)?;
     if main.is_writing() {
         return refuse(ffi::SQLITE_BUSY, "a snapshot holds what is committed: commit or roll back first");
     }
@@ -218,6 +228,7 @@ fn create_snapshot(main: &mut MainFile, arguments: &[Option<String>]) -> Result<
 
 /// `vellum_drop_snapshot(name)`: whoever reads it goes on.
 fn drop_snapshot(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
+    check_may_change(main)?;
     main.database.store.drop_snapshot(argument(arguments, 0, "a snapshot's name")?)?;
     Ok(Value::Null)
 }
@@ -231,9 +242,7 @@ fn version(main: &mut MainFile, _arguments: &[Option<String>]) -> Result<Value, 
 /// `vellum_rollback(name)`: makes a snapshot's contents the current ones; gives the new version.
 fn roll_back(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     let name = argument(arguments, 0, "a snapshot's name")?;
-    if main.is_read_only() {
-        return refuse(ffi::SQLITE_READONLY, "the database was opened for reading only");
-    }
+    check_may_change(main)?;
     if main.is_writing() {
         return refuse(ffi::SQLITE_BUSY, "a transaction is being written: commit or roll it back first");
     }

@@ -31,6 +31,7 @@
 //! all connections of the process. `ATTACH` works the same way. Parameters of the URI:
 //! - `vfs=vellum`: this file lives in a store;
 //! - `snapshot=NAME`: read-only, at a named snapshot;
+//! - `mode=ro`: read-only, the names of snapshots too;
 //! - `page_size=BYTES`: of a store that is created. Best equal to SQLite's `page_size` (4,096 both, if nothing is said); others
 //!   work, at the price of copying.
 //!
