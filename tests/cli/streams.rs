@@ -157,3 +157,47 @@ fn deltas_are_exported_applied_folded_and_checked() {
     assert_eq!(bench.fails(&["apply", "copy", "v2.delta"], 1, "wrong_base")["file"], "v2.delta");
     assert_eq!(bench.fails(&["verify", "v1.full", "s"], 1, "io")["file"], "s");
 }
+
+#[test]
+fn a_raw_file_is_led_on_by_raw_deltas() {
+    let (bench, mut bytes) = Bench::loaded(200);
+    bench.ok(&["snapshot", "create", "s", "monday"]);
+    bench.ok(&["export", "s", "raw", "--raw"]);
+    bytes[7 * PAGE..9 * PAGE].fill(5);
+    bench.write("g", &bytes[..180 * PAGE]);
+    bench.ok(&["load", "s", "g"]);
+    let delta = bench.json(&["export", "s", "d", "--raw", "--since", "monday"]);
+    assert_eq!(
+        (&delta["format"], &delta["pages"], &delta["page_count"]),
+        (&"raw delta".into(), &2.into(), &180.into())
+    );
+    assert_eq!(
+        bench.run(&["export", "s", "--raw", "--since", "monday"]).stdout,
+        fs::read(bench.path("d")).unwrap()
+    );
+    let checked = bench.json(&["verify", "d"]);
+    assert_eq!((&checked["kind"], &checked["fingerprint"]), (&"raw delta".into(), &delta["fingerprint"]));
+    assert_eq!(checked["bytes"], fs::metadata(bench.path("d")).unwrap().len());
+
+    // What can't be applied leaves the raw file as it was.
+    let before = fs::read(bench.path("raw")).unwrap();
+    let mut damaged = fs::read(bench.path("d")).unwrap();
+    damaged[200] ^= 1;
+    bench.write("bad", &damaged);
+    for (delta, code, kind) in
+        [("bad", 3, "bad_stream"), ("f", 2, "usage"), ("no", 5, "io"), ("-", 2, "usage")]
+    {
+        bench.fails(&["apply", "raw", delta], code, kind);
+    }
+    assert_eq!(bench.fails(&["verify", "bad"], 3, "bad_stream")["file"], "bad");
+    bench.fails(&["apply", "raw", "d", "--rate", "1048576"], 2, "usage");
+    bench.fails(&["apply", "s", "d"], 2, "usage");
+    bench.fails(&["export", "s", "x", "--raw", "--since", "nothing"], 5, "snapshot_not_found");
+    assert_eq!(fs::read(bench.path("raw")).unwrap(), before);
+
+    // Twice does no harm.
+    for _ in 0..2 {
+        assert_eq!(bench.json(&["apply", "raw", "d"])["version"], delta["version"]);
+        assert_eq!(fs::read(bench.path("raw")).unwrap(), bytes[..180 * PAGE]);
+    }
+}

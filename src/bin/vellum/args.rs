@@ -122,7 +122,8 @@ pub(crate) enum Command {
     ///
     /// The export is a stream that describes and checks itself; `vellum import` makes a store of it, `vellum verify`
     /// checks it. With --since it is a delta, which `vellum apply` and `vellum fold` take. With --raw it is the pages one
-    /// after the other and nothing else: what was loaded from a SQLite database is one again.
+    /// after the other and nothing else: what was loaded from a SQLite database is one again. With both it is a raw delta,
+    /// which `vellum apply` brings to the raw file of the version before.
     ///
     /// A file is written as FILE.part beside it, synced, and renamed to FILE when it is whole, so that FILE is never
     /// half an export. A failure removes FILE.part; a kill (Ctrl-C) may leave it, and the next export to FILE overwrites
@@ -161,7 +162,15 @@ pub(crate) enum Command {
     /// What counts is the fingerprint: an import of the version that the delta was made since, or a store that took all the
     /// deltas before. The whole stream is checked before anything changes, and the change is one atomic commit. An empty
     /// store takes a full stream too.
-    #[command(verbatim_doc_comment, after_help = "Example:\n  vellum apply copy tuesday.delta")]
+    ///
+    /// A raw delta (`export --raw --since`) is for a raw file (`export --raw`), which doesn't say what it holds: see to it
+    /// that it is the version that the delta was made since. The whole delta is checked before the file is touched. After a
+    /// crash on the way apply it again: twice does no harm.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  vellum apply copy tuesday.delta\n  \
+                      vellum export shop tuesday.raw --raw --since monday && vellum apply monday.sqlite tuesday.raw"
+    )]
     Apply(Apply),
     /// Make one stream of several that follow one another
     ///

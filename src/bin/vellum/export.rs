@@ -14,6 +14,7 @@ use crate::args::{Apply, CloneTo, Export, Fold, Import, Reading, Show, Verify, W
 use crate::error::Failure;
 use crate::output::{Field, Report, put, stdout};
 use crate::part::{Part, check_outside, check_target};
+use crate::patch;
 use crate::place::open_to_read;
 use crate::progress::Bar;
 use crate::resume;
@@ -132,6 +133,9 @@ fn write(
     (options, show): (&ExportOptions, Show),
 ) -> Result<Report, Error> {
     let mut bar = Bar::new(show);
+    if let (true, Some(since)) = (args.raw, args.since.as_deref()) {
+        return patch::export(store, snapshot, since, to, &mut bar);
+    }
     if args.raw {
         let summary = snapshot.export_raw(to, &mut bar)?;
         return Ok(Report::new()
@@ -183,7 +187,15 @@ pub(crate) fn clone(args: &CloneTo, show: Show) -> Result<(), Failure> {
 }
 
 pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {
+    if args.dir.is_file() {
+        return patch::apply(&args.dir, args, show);
+    }
     let path = stream_path(args.file.as_deref())?;
+    if patch::is_patch(path) {
+        let reason =
+            "a raw delta is for a raw file, not for a store: give the file that `export --raw` wrote";
+        return Err(Failure::Usage(reason.to_owned()));
+    }
     let store = open_to_read(&args.dir, show)?;
     let mut from = source(path)?;
     let reading = args.reading.options()?;
@@ -284,6 +296,7 @@ pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
             let reason = "--snapshot, --at and --all are for a store: give its directory, and nothing else";
             Err(Failure::Usage(reason.to_owned()))
         }
+        [path] if patch::is_patch(path) => patch::verify(path, args, show),
         [path] => {
             let mut from = source(path)?;
             let summary = verify_stream_as(&mut *from, &args.reading.options()?, &mut Bar::new(show))

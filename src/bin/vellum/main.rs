@@ -19,6 +19,7 @@ mod map;
 mod moment;
 mod output;
 mod part;
+mod patch;
 mod place;
 mod progress;
 mod resume;

@@ -49,7 +49,7 @@ pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) which: Which,
     /// Write only what changed since this named snapshot or bookmark.
-    #[arg(long, value_name = "NAME", conflicts_with = "raw")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) since: Option<String>,
     #[command(flatten)]
     pub(crate) writing: Writing,
@@ -104,7 +104,8 @@ pub(crate) struct CloneTo {
 
 #[derive(Debug, Args)]
 pub(crate) struct Apply {
-    /// The store's directory.
+    /// The store's directory; or the raw file, of a raw delta.
+    #[arg(value_name = "DIR|RAW")]
     pub(crate) dir: PathBuf,
     /// The delta, or `-` for standard input, which is the default unless that is a terminal.
     pub(crate) file: Option<PathBuf>,
