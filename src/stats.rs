@@ -81,9 +81,14 @@ impl Counters {
         self.transactions.load(Ordering::Relaxed)
     }
 
+    /// Batches that were committed so far.
+    pub(crate) fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+
     /// Once every so many batches.
     pub(crate) fn is_time_to_govern(&self) -> bool {
-        self.batches.load(Ordering::Relaxed).is_multiple_of(GOVERN_EVERY)
+        self.batches().is_multiple_of(GOVERN_EVERY)
     }
 
     /// Takes note of the transactions of a batch that were refused, and how many of them for a conflict.
@@ -110,7 +115,7 @@ impl Counters {
     }
 
     pub(crate) fn fill(&self, stats: &mut Stats) {
-        stats.batches = self.batches.load(Ordering::Relaxed);
+        stats.batches = self.batches();
         stats.transactions = self.transactions.load(Ordering::Relaxed);
         stats.pages_written = self.pages.load(Ordering::Relaxed);
         stats.transactions_refused = self.refused.load(Ordering::Relaxed);

@@ -53,16 +53,6 @@ impl Packed {
         let offset = place(&self.ranks, geometry, start, len)?;
         self.mapping.slice(offset, len)
     }
-
-    /// As [`Mapping::populate`], for `pages` slots of the segment from `slot` on.
-    pub(super) fn populate(&self, geometry: Geometry, slot: u32, pages: u32) {
-        let slots = slot..slot.saturating_add(pages);
-        let mut places = slots.filter_map(|slot| self.ranks.place(slot));
-        let Some(first) = places.next() else { return };
-        let last = places.next_back().unwrap_or(first);
-        let offset = usize_of(geometry.offset(first));
-        self.mapping.populate(offset, usize_of(geometry.offset(last - first + 1)));
-    }
 }
 
 /// Where `len` bytes at byte `start` of the segment lie in its packed file. Kept neighbours stay neighbours, so bytes that

@@ -469,18 +469,6 @@ impl Segments {
         Ok(Some((bytes, checksum)))
     }
 
-    /// Brings the bytes of `pages` pages from `location` on into memory at once, before they are read one by one.
-    pub(crate) fn populate(&self, table: &SegmentTable, location: Location, pages: u32) {
-        let (number, slot) = self.geometry.split(location);
-        let Ok(loaded) = self.loaded(table, number) else { return };
-        let offset = usize_of(self.geometry.offset(slot));
-        if let Some(mapped) = loaded.mapping.get() {
-            mapped.mapping.populate(offset, (pages as usize) * (self.geometry.page_size() as usize));
-        } else if let Some(packed) = loaded.packed.get() {
-            packed.populate(self.geometry, slot, pages);
-        }
-    }
-
     /// Counts `bytes` at `segment` as reached by the tip and not freed.
     pub(crate) fn account_birth(&self, number: u32, bytes: u64) {
         if let Some(segment) = self.get(number) {

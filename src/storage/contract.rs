@@ -198,7 +198,6 @@ fn a_mapping_shows_later_writes(storage: &dyn Storage) {
         [(0, 3 * 4096), (5000, 1), (5000, usize::MAX), (usize::MAX, 1), (3 * 4096, 1), (0, 0)]
     {
         mapping.advise_sequential(offset, len);
-        mapping.populate(offset, len);
     }
     assert_eq!(held, b"before");
 }

@@ -108,19 +108,6 @@ impl Mapping {
         }
     }
 
-    /// Brings the `len` bytes from `offset` on into memory and into this process's page tables, and waits for it: one
-    /// call instead of a page fault for each page. Nothing happens where the bytes are in memory anyway.
-    pub fn populate(&self, offset: usize, len: usize) {
-        #[cfg(target_os = "linux")]
-        if let Some((map, len)) = self.mapped_file(offset, len) {
-            // Linux before 5.14 doesn't know it: then the milder advice has to do.
-            if map.advise_range(Advice::PopulateRead, offset, len).is_ok() {
-                return;
-            }
-        }
-        self.advise_sequential(offset, len);
-    }
-
     /// The mapped file, if the bytes come from one, and how much of `len` lies within it.
     fn mapped_file(&self, offset: usize, len: usize) -> Option<(&Mmap, usize)> {
         let len = len.min(self.len.checked_sub(offset)?);
