@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::alloc::Allocator;
+use crate::buffers::PageBuffers;
 use crate::commit::lead::{LogState, PoisonOnPanic};
 use crate::commit::queue::GroupCommit;
 use crate::commit::request::Request;
@@ -100,6 +101,7 @@ pub(crate) struct Core {
     /// Bytes copied into packed files since opening.
     pub(crate) packed_bytes: AtomicU64,
     pub(crate) counters: Counters,
+    pub(crate) buffers: PageBuffers,
     /// Wakes the store's own thread, if it has one.
     pub(crate) signal: Arc<Signal>,
     poison: OnceLock<Arc<Error>>,
@@ -221,6 +223,7 @@ impl Core {
             is_short_of_disk: AtomicBool::new(false),
             packed_bytes: AtomicU64::new(0),
             counters: Counters::new(),
+            buffers: PageBuffers::new(catalog.page_size),
             signal: Arc::new(Signal::default()),
             poison: OnceLock::new(),
         }

@@ -63,6 +63,7 @@
 
 mod alloc;
 mod audit;
+mod buffers;
 mod calendar;
 mod checkpoint;
 mod clone;

@@ -151,7 +151,7 @@ impl WriteTxn {
         self.check_range(id)?;
         match self.pages.get_mut(&id) {
             Some(Private::Written(page)) => page.copy_from_slice(bytes),
-            _ => self.keep(id, bytes.into())?,
+            _ => self.keep(id, self.snapshot.core().buffers.copy_of(bytes))?,
         }
         Ok(())
     }
@@ -347,7 +347,12 @@ impl WriteTxn {
             names: None,
             durability,
         };
-        let done = core.queue.submit(request, |batch| commit_batch(&core, &batch));
+        let done = core.queue.submit(request, |batch| {
+            let results = commit_batch(&core, &batch);
+            let writes = batch.into_iter().flat_map(|request| request.writes);
+            core.buffers.give_back(writes.map(|(_, _, bytes)| bytes));
+            results
+        });
         if done.is_ok() {
             core.allocator.lock().settle(&std::mem::take(&mut self.allocated));
         }

@@ -5,7 +5,8 @@
 //! commit that comes to its edge, [`PREPARE_BYTES`] at a time; or by the store's thread while few commit: as far ahead again as the log
 //! has come in the segment ([`Appender::prepare_ahead`]), and a whole spare file for the log to go on in when
 //! none stands ready ([`Appender::wants_spare`]). (Beside many commits the thread would only take the disk from them: tried, and it
-//! made them slower.) Only where small batches are synced does it pay: a large one would be written twice.
+//! made them slower.) Only where batches are synced does it pay, and in a commit only where they are small: a large one would be
+//! written twice.
 
 use std::io::IoSlice;
 
@@ -37,8 +38,8 @@ pub(super) struct Room {
     pub(super) prepared: u32,
     /// Slots before this one have disk blocks.
     pub(super) reserved: u32,
-    /// Whether small batches were synced in this segment.
-    pub(super) has_small_syncs: bool,
+    /// Whether batches were synced in this segment.
+    pub(super) has_syncs: bool,
 }
 
 impl Appender {
@@ -52,15 +53,14 @@ impl Appender {
     }
 
     /// Sees to it that the next `slots` slots have disk blocks and, where it pays, were written before.
-    pub(super) fn make_room(&mut self, slots: u32, prepare: bool) -> Result<(), AppendFailure> {
+    pub(super) fn make_room(&mut self, slots: u32, will_sync: bool) -> Result<(), AppendFailure> {
         let end = self.position.slot + slots;
         self.reserve_until(end)?;
-        if prepare && u64::from(slots) * self.segments.geometry().page_bytes() * 4 <= self.prepare_bytes() {
-            self.room.has_small_syncs = true;
-            if end > self.room.prepared {
-                let until = end.saturating_add(self.slots_in(self.prepare_bytes())).min(self.room.reserved);
-                self.write_zeros_until(until)?;
-            }
+        self.room.has_syncs |= will_sync;
+        let is_small = u64::from(slots) * self.segments.geometry().page_bytes() * 4 <= self.prepare_bytes();
+        if will_sync && is_small && end > self.room.prepared {
+            let until = end.saturating_add(self.slots_in(self.prepare_bytes())).min(self.room.reserved);
+            self.write_zeros_until(until)?;
         }
         Ok(())
     }
@@ -99,13 +99,13 @@ impl Appender {
         Ok(())
     }
 
-    /// Writes zeros to a further piece ahead of the log, if small batches are synced in this segment and it isn't prepared for as much
+    /// Writes zeros to a further piece ahead of the log, if batches are synced in this segment and it isn't prepared for as much
     /// again as it holds. Returns the segment, whose file is then to be synced, before the next piece.
     pub(crate) fn prepare_ahead(&mut self) -> Result<Option<u32>, AppendFailure> {
         let slot = self.position.slot;
         let target = slot.saturating_mul(2).min(self.segments.geometry().segment_slots());
         let from = self.room.prepared.max(slot);
-        if !self.room.has_small_syncs || from >= target {
+        if !self.room.has_syncs || from >= target {
             return Ok(None);
         }
         // Nobody else writes to the file meanwhile.
@@ -116,9 +116,9 @@ impl Appender {
         Ok(Some(self.position.segment))
     }
 
-    /// Whether the log, in which small batches are synced, will soon have to go on in a fresh file.
+    /// Whether the log, in which batches are synced, will soon have to go on in a fresh file.
     pub(crate) fn wants_spare(&self) -> bool {
-        self.room.has_small_syncs
+        self.room.has_syncs
             && self.position.next_is_fresh
             && self.pool_len() == 0
             && self.position.slot > self.segments.geometry().segment_slots() / 4

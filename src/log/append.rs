@@ -179,7 +179,7 @@ impl Appender {
             spares: Vec::new(),
             busy: BTreeSet::new(),
             has_stale_end: true,
-            room: Room { prepared, reserved: prepared, has_small_syncs: false },
+            room: Room { prepared, reserved: prepared, has_syncs: false },
             unsynced: Vec::new(),
             writes: 0,
             tail: None,

@@ -211,7 +211,7 @@ impl Appender {
         self.position =
             Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
         let written = if was_used { geometry.segment_slots() } else { 0 };
-        self.room = Room { prepared: written, reserved: written, has_small_syncs: false };
+        self.room = Room { prepared: written, reserved: written, has_syncs: false };
         self.make_room(1, false)?;
         let mut bytes = header.encode();
         bytes.resize(geometry.page_size() as usize, 0);

@@ -124,7 +124,7 @@ fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
     let store = open(&disk).unwrap();
     let zeros = || store.core().gauges.prepared.load(Ordering::Relaxed);
     let position = || store.core().log.lock().appender.position();
-    // Where nobody syncs small batches nothing is prepared.
+    // Where nobody syncs nothing is prepared.
     ahead(&store).unwrap();
     assert_eq!(zeros(), 0);
     put(&store, 1).unwrap();
