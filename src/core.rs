@@ -354,7 +354,7 @@ impl Core {
         let poison_on_panic = PoisonOnPanic(self);
         let synced = crate::log::append::sync_files(&self.segments, &unsynced);
         std::mem::forget(poison_on_panic);
-        synced.map_err(|error| self.poison(error))?;
+        synced.map_err(|failure| self.fail(failure))?;
         self.log.lock().appender.synced(&unsynced);
         self.durable.fetch_max(version.0, Ordering::AcqRel);
         // A sync by somebody else may have failed meanwhile, and taken the error with it.

@@ -263,7 +263,7 @@ impl Core {
             self.check_poison()?;
             let piece = self.log.lock().appender.prepare_ahead();
             let Some(number) = piece.map_err(|failure| self.fail(failure))? else { break };
-            sync_apart(&self.segments, number).map_err(|error| self.poison(error))?;
+            sync_apart(&self.segments, number).map_err(|failure| self.fail(failure))?;
         }
         Ok(())
     }

@@ -42,8 +42,13 @@ pub(crate) enum AppendFailure {
 impl AppendFailure {
     /// The failure, where what was appended is published already.
     pub(super) fn into_fatal(self) -> AppendFailure {
+        AppendFailure::Fatal(self.into_error())
+    }
+
+    /// Why, where it doesn't matter what that means.
+    pub(super) fn into_error(self) -> Error {
         match self {
-            AppendFailure::Clean(error) | AppendFailure::Fatal(error) => AppendFailure::Fatal(error),
+            AppendFailure::Clean(error) | AppendFailure::Fatal(error) => error,
         }
     }
 }
@@ -517,17 +522,20 @@ impl Appender {
 }
 
 /// Syncs the listed segments; callable without the commit lock.
-pub(crate) fn sync_files(segments: &Segments, unsynced: &[(u32, u64)]) -> Result<()> {
+pub(crate) fn sync_files(segments: &Segments, unsynced: &[(u32, u64)]) -> Result<(), AppendFailure> {
     unsynced.iter().try_for_each(|(number, _)| sync_apart(segments, *number))
 }
 
 /// Syncs a segment's file beside commits. It does so through a handle of its own: the kernel tells a failure to write back to each
 /// open file once (Linux, lib/errseq.c), so one that it tells here it tells the commit that syncs at the same moment too.
-pub(crate) fn sync_apart(segments: &Segments, number: u32) -> Result<()> {
+pub(crate) fn sync_apart(segments: &Segments, number: u32) -> Result<(), AppendFailure> {
     let segment = segments.get(number).expect("a written segment is known");
     let (name, storage) = (segments.file_of(segment).0, segments.storage());
-    let file = storage.open(&name).map_err(|error| Error::io("open", storage.path(&name), error))?;
-    file.sync().map_err(|error| Error::io("sync", storage.path(&name), error))
+    // A file that can't be opened just now, for want of handles say, hasn't lost anything.
+    let file = storage
+        .open(&name)
+        .map_err(|error| AppendFailure::Clean(Error::io("open", storage.path(&name), error)))?;
+    file.sync().map_err(|error| AppendFailure::Fatal(Error::io("sync", storage.path(&name), error)))
 }
 
 pub(super) fn sync_file(segments: &Segments, number: u32) -> Result<()> {

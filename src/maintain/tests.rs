@@ -223,3 +223,20 @@ fn a_failed_sync_of_what_is_made_ahead_of_the_log_is_final() {
     assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
     assert_eq!(last(&store), 14);
 }
+
+#[test]
+fn a_file_that_cannot_be_opened_for_a_sync_has_lost_nothing() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    put(&store, 1).unwrap();
+    let mut txn = store.begin().unwrap();
+    txn.write(PageId(2), &[2; PAGE]).unwrap();
+    txn.commit_with(crate::Durability::Buffered).unwrap();
+    // The group's write, then the opening.
+    disk.fail_at(disk.io_count() + 1, Fault::Errno(24));
+    let refused = store.sync();
+    assert!(matches!(refused, Err(Error::Io { operation: "open", .. })), "{refused:?}");
+    assert_eq!(disk.calls().last().map(|call| call.kind), Some(IoKind::Open));
+    store.sync().unwrap();
+    put(&store, 3).unwrap();
+}
