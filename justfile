@@ -73,7 +73,13 @@ tour:
 corrupt:
     VELLUM_FLIP_STEP=1 cargo test --release --test corrupt -- --nocapture
 
+# Stores that `just peers` compiles only when it is told to; both need libclang, and RocksDB many minutes of C++.
+peers_with := ""
+
 # vellum beside other stores, in turn, every byte checked; writes benches/README.md. `just peers --quick` for the shape only.
+# With all of them: `just peers_with=rocksdb,libmdbx peers`. RocksDB counts checksums slowly unless built for this processor.
 peers *args:
-    cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- run --out target/peers.jsonl {{args}}
-    cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- plot target/peers.jsonl
+    CXXFLAGS="${CXXFLAGS:--march=native}" cargo run --release --locked --manifest-path benches/peers/Cargo.toml \
+        --features "{{peers_with}}" -- run --out target/peers.jsonl {{args}}
+    CXXFLAGS="${CXXFLAGS:--march=native}" cargo run --release --locked --manifest-path benches/peers/Cargo.toml \
+        --features "{{peers_with}}" -- plot target/peers.jsonl

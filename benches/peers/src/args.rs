@@ -35,7 +35,8 @@ pub(crate) struct Run {
     /// An eighth of the pages and few rounds: some minutes, for the shape only.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Which peers, by name (`list` shows them); the floor and vellum are peers too.
+    /// Which peers, by name (`list` shows them); the floor and vellum are peers too. RocksDB and libmdbx are there if the
+    /// program was built with the features of those names.
     #[arg(long, value_delimiter = ',')]
     pub(crate) peers: Vec<String>,
     /// Which groups of works, by name (`list` shows them).

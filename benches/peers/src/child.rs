@@ -1,12 +1,14 @@
 //! One peer in a process of its own: it opens its store, says so, and does what it is told, a line at a time.
 
 use std::io::{BufRead, Write};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::args::Child;
 use crate::engine::{Engine, Missing, Pages, Reader};
 use crate::measure::Zipf;
 use crate::pages::{Contents, Oracle, Wrong, first_word};
+use crate::process::Written;
 use crate::work::{Answer, Ready, Request, Work};
 use crate::works::{Ground, Ids, fill, perform};
 use crate::{Fault, Result, engines};
@@ -19,10 +21,14 @@ pub(crate) const PEERS: &[Peer] = &[
     ("floor", serve::<engines::floor::Floor>),
     ("vellum", serve::<engines::vellum::Vellum>),
     ("lmdb", serve::<engines::lmdb::Lmdb>),
+    #[cfg(feature = "libmdbx")]
+    ("libmdbx", serve::<engines::mdbx::Mdbx>),
     ("redb", serve::<engines::redb::Redb>),
     ("sqlite", serve::<engines::sqlite::Sqlite>),
     ("fjall", serve::<engines::fjall::Fjall>),
     ("canopydb", serve::<engines::canopydb::Canopy>),
+    #[cfg(feature = "rocksdb")]
+    ("rocksdb", serve::<engines::rocksdb::Rocks>),
     ("sled", serve::<engines::sled::Sled>),
 ];
 
@@ -54,7 +60,9 @@ fn serve<E: Engine>(args: &Child) -> Result {
     }
     let zipf = Zipf::new(args.pages);
     let ids = Ids::new(args.pages, &zipf);
-    let ground = Ground { engine, oracle, contents, store, scratch, ids, zipf };
+    let written = Written::under(&args.dir)?;
+    let is_settled = AtomicBool::new(false);
+    let ground = Ground { engine, oracle, contents, store, scratch, ids, zipf, written, is_settled };
     let mut held = Vec::new();
     say(&Ready { opening_ms, settings: E::SETTINGS.to_owned(), is_floor: E::IS_FLOOR })?;
     for line in std::io::stdin().lock().lines() {

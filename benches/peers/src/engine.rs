@@ -78,6 +78,11 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     /// Makes everything durable.
     fn sync(&self) -> Result;
 
+    /// Waits until what it does in the background is done, if it can be asked.
+    fn settle(&self) -> Result {
+        Ok(())
+    }
+
     /// Writes a consistent copy of `pages` pages into `dir`, as good as the store can: by reading them all at one
     /// snapshot if there is nothing better.
     fn export(&self, dir: &Path, pages: u64) -> Result {

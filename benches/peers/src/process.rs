@@ -1,14 +1,56 @@
 //! What the system knows of a process: bytes written, memory, files.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
 
-/// Bytes that this process has made dirty in files, or written past the page cache: what goes to the disk for it.
-/// A page that is written twice between two syncs counts once, in a mapping too. The file system's own
-/// journal doesn't count.
-pub(crate) fn written_bytes() -> Result<u64> {
+/// Counts the bytes that are written to disk.
+pub(crate) struct Written {
+    /// Of the file system that is looked at.
+    dir: File,
+    /// The counters of its device, if it lies on one that has some.
+    device: Option<PathBuf>,
+}
+
+impl Written {
+    /// Of the file system that holds `dir`.
+    pub(crate) fn under(dir: &Path) -> Result<Written> {
+        let dir = File::open(dir)?;
+        let id = dir.metadata()?.dev();
+        let device =
+            PathBuf::from(format!("/sys/dev/block/{}:{}/stat", rustix::fs::major(id), rustix::fs::minor(id)));
+        Ok(Written { dir, device: device.exists().then_some(device) })
+    }
+
+    /// Whether the device is asked, and not the process.
+    pub(crate) fn is_of_device(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Bytes so far, everything that was left in the page cache included.
+    ///
+    /// The device counts what it was told to write, the file system's journal included, for all processes. Where nobody counts
+    /// that, it is what this process made dirty ([`dirtied_bytes`]), which is more: the page cache is dirtied in
+    /// pieces of up to many pages, and the file system writes only the pages in them that were changed.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        let Some(device) = &self.device else { return dirtied_bytes() };
+        rustix::fs::syncfs(&self.dir)?;
+        sectors_written(&std::fs::read_to_string(device)?)
+            .map(|sectors| sectors * 512)
+            .ok_or_else(|| format!("{} isn't as Linux writes it", device.display()).into())
+    }
+}
+
+/// The seventh number (Linux, Documentation/block/stat.rst), in sectors of 512 bytes whatever the device has.
+fn sectors_written(stat: &str) -> Option<u64> {
+    stat.split_whitespace().nth(6)?.parse().ok()
+}
+
+/// Bytes that this process has made dirty in files, or written past the page cache. A page that is written twice
+/// between two syncs counts once, in a mapping too.
+pub(crate) fn dirtied_bytes() -> Result<u64> {
     number_after(&std::fs::read_to_string("/proc/self/io")?, "write_bytes:")
 }
 
@@ -44,11 +86,16 @@ mod tests {
     #[test]
     fn what_is_written_is_counted() {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let before = written_bytes().unwrap();
+        let written = Written::under(dir.path()).unwrap();
+        let (before, dirtied) = (written.bytes().unwrap(), dirtied_bytes().unwrap());
         std::fs::write(dir.path().join("some"), vec![1; 1 << 20]).unwrap();
-        assert!(written_bytes().unwrap() - before >= 1 << 20);
+        assert!(written.bytes().unwrap() - before >= 1 << 20);
+        assert!(dirtied_bytes().unwrap() - dirtied >= 1 << 20);
         assert!((1 << 20..3 << 20).contains(&disk_bytes(dir.path()).unwrap()));
         assert!(memory_bytes().unwrap() > 0);
+        let stat = "     101        2      303        4      505        6      707        8        0        9       10\n";
+        assert_eq!(sectors_written(stat), Some(707));
+        assert_eq!(sectors_written("1 2 3"), None);
         assert_eq!(number_after("a: 1\nb:  22 kB\n", "b:").unwrap(), 22);
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct Run {
     pub(crate) cpu: String,
     pub(crate) kernel: String,
     pub(crate) file_system: String,
+    /// Whether what is written was counted by the device, and not by the system for the process.
+    #[serde(default)]
+    pub(crate) is_written_of_device: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use crate::figures::{metrics, name};
 use crate::measure::Summary;
 use crate::pages::PAGE;
 use crate::plan::{Group, Scale, groups};
+use crate::process::Written;
 use crate::record::{Figure, Line, Peer, Run as RunFacts, Value, number};
 use crate::work::{Answer, Ready, Request, Work};
 use crate::{Result, machine};
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &Run) -> Result {
         Some(path) => Box::new(File::create(path)?),
         None => Box::new(std::io::stdout()),
     };
-    write_line(&mut out, &Line::Run(facts(&scale, args, dir.path())))?;
+    write_line(&mut out, &Line::Run(facts(&scale, args, dir.path())?))?;
     let start = Instant::now();
     let mut contest = Contest { scale, seed: 0, children: Vec::new() };
     for name in peers {
@@ -123,8 +124,8 @@ fn write_line(out: &mut dyn Write, line: &Line) -> Result {
     Ok(out.flush()?)
 }
 
-fn facts(scale: &Scale, args: &Run, dir: &Path) -> RunFacts {
-    RunFacts {
+fn facts(scale: &Scale, args: &Run, dir: &Path) -> Result<RunFacts> {
+    Ok(RunFacts {
         pages: scale.pages,
         page_bytes: PAGE,
         rounds: scale.rounds,
@@ -134,7 +135,8 @@ fn facts(scale: &Scale, args: &Run, dir: &Path) -> RunFacts {
         cpu: machine::cpu(),
         kernel: machine::kernel(),
         file_system: machine::file_system(dir),
-    }
+        is_written_of_device: Written::under(dir)?.is_of_device(),
+    })
 }
 
 /// All that take part.
@@ -264,7 +266,7 @@ fn figures_of(group: &Group, work: &Work, peer: &str, samples: &Samples) -> Vec<
     figures
 }
 
-/// Over all rounds together: what is written in the background may come in any of them.
+/// Over all rounds together: they don't all leave the same to be cleared up.
 fn written_per_page(samples: &Samples) -> Option<f64> {
     let sum = |key: &str| samples.values.get(key).map(|values| values.iter().sum::<f64>());
     Some(sum("written")? / sum("pages")? / 1e3)

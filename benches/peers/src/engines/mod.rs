@@ -4,7 +4,11 @@ pub(crate) mod canopydb;
 pub(crate) mod fjall;
 pub(crate) mod floor;
 pub(crate) mod lmdb;
+#[cfg(feature = "libmdbx")]
+pub(crate) mod mdbx;
 pub(crate) mod redb;
+#[cfg(feature = "rocksdb")]
+pub(crate) mod rocksdb;
 pub(crate) mod sled;
 pub(crate) mod sqlite;
 pub(crate) mod vellum;

@@ -91,6 +91,13 @@ pub(super) fn write(records: &Records, args: &Plot) -> Result<String> {
 fn head(page: &mut String, records: &Records) -> Result {
     let run = &records.run;
     let mebibytes = (run.pages * run.page_bytes as u64) >> 20;
+    let written = if run.is_written_of_device {
+        "what the device was told to write (`/sys/dev/block`), the file system's journal included; all other peers stand \
+         still, and so must whatever else writes on that device"
+    } else {
+        "what the process made dirty in files (`/proc/PID/io`), since no device that counts was found: in whole pieces of the \
+         page cache, which may be larger than what was written"
+    };
     let memory = run.memory_mib.map(|mib| format!(", {mib} MiB of memory for each")).unwrap_or_default();
     writeln!(
         page,
@@ -98,16 +105,18 @@ fn head(page: &mut String, records: &Records) -> Result {
          This page is made by a command; what it says of speed was measured in one run on one machine: {} cores, {}, {}, \
          {}. {} pages of {} bytes ({mebibytes} MiB) in each store{memory}; {} rounds of about {} ms.\n\n\
          ```sh\n\
-         just peers        # measures, and makes this page; `just peers --quick` takes a few minutes\n\
+         just peers                                 # measures, and makes this page; with --quick in a few minutes\n\
+         just peers_with=rocksdb,libmdbx peers      # these two too; RocksDB compiles for long\n\
          ```\n\n\
          Each peer has a process of its own, which stands still while it isn't its turn: what it does in the background \
          it does in its own time. All take turns, round by round, forwards and backwards. Pages can't be compressed; every \
          sum that is read and, before and after, every byte of every page is compared with an oracle; a wrong one ends the run. \
          Durable means on the disk when the call returns. Buffered means that a crash may lose it: \
-         LMDB's NOSYNC may then lose the whole store, all others only the end. What is written is what the process made dirty in \
-         files (`/proc/PID/io`), what earlier works left it to clear up included: a store that makes room in the background pays \
-         for the commits before. The floor is no store: a bare mapping, a bare write and `fdatasync` of the pages \
-         alone, `cp`.\n",
+         LMDB's NOSYNC may then lose the whole store, all others only the end. What is written to disk is {written}. Before \
+         and after, each store gets the time to do what it does in the background, until it stands still: what is counted is what \
+         these commits caused, all that followed them included. Only what a store puts off until there is more of it isn't in the \
+         figure: RocksDB, fjall and canopydb write what they gather in memory at least once more, later; vellum packs segments when \
+         enough of them is dead. The floor is no store: a bare mapping, a bare write and `fdatasync` of the pages alone, `cp`.\n",
         run.cores, run.cpu, run.kernel, run.file_system, run.pages, run.page_bytes, run.rounds, run.millis,
     )?;
     Ok(())

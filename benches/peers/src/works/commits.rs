@@ -1,14 +1,15 @@
 //! Commits: how many, how long, how many bytes.
 
 use std::sync::Barrier;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::settle::settle;
 use super::{Ground, Values, rate, values};
 use crate::Result;
 use crate::engine::{Engine, Promise, Writer, missing};
 use crate::measure::{Random, percentile};
 use crate::pages::{Contents, Oracle, Page};
-use crate::process::written_bytes;
 
 /// Pages in a transaction when a store is filled.
 const FILLING: usize = 256;
@@ -117,7 +118,7 @@ pub(super) fn commit<E: Engine>(
     let promise = if is_durable { Promise::Durable } else { Promise::Buffered };
     ground.engine.promise(promise)?;
     let barrier = Barrier::new(writers as usize);
-    let before = written_bytes()?;
+    let before = ground.written.bytes()?;
     let one = |writer: u32| -> Result<(Vec<f64>, Instant, Instant)> {
         let seed = seed.wrapping_mul(64).wrapping_add(u64::from(writer));
         let committer = Committer::new(ground, pages as usize, promise, seed)?;
@@ -141,7 +142,11 @@ pub(super) fn commit<E: Engine>(
             .map(|thread| thread.join().map_err(|_| "a writer panicked")?)
             .collect::<Result<_>>()
     })?;
-    let written = written_bytes()? - before;
+    if is_durable {
+        settle(ground)?;
+        ground.is_settled.store(true, Ordering::Relaxed);
+    }
+    let written = ground.written.bytes()? - before;
     let (starts, ends) = (each.iter().map(|one| one.1).min(), each.iter().map(|one| one.2).max());
     let (Some(start), Some(end)) = (starts, ends) else { return Err("nobody wrote".into()) };
     let mut micros: Vec<f64> = each.into_iter().flat_map(|one| one.0).collect();

@@ -5,15 +5,18 @@ mod copies;
 mod held;
 mod mix;
 mod reads;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::engine::Engine;
 use crate::measure::Zipf;
 use crate::pages::{Contents, Oracle};
+use crate::process::Written;
 use crate::work::{Choice, Work};
 
 pub(crate) use commits::fill;
@@ -33,6 +36,9 @@ pub(crate) struct Ground<E: Engine> {
     /// Ids to read, made once.
     pub(crate) ids: Ids,
     pub(crate) zipf: Zipf,
+    pub(crate) written: Written,
+    /// Whether the last work left nothing to be done in the background.
+    pub(crate) is_settled: AtomicBool,
 }
 
 /// Ids that don't depend on what was read, so that the processor may look up several at once, as in a real scan.
@@ -66,10 +72,14 @@ pub(crate) fn perform<E: Engine>(
     time: Duration,
     seed: u64,
 ) -> Result<Values> {
+    let was_settled = ground.is_settled.swap(false, Ordering::Relaxed);
     match work {
         Work::Pin => reads::pin(ground, time),
         Work::Read { choice, look, threads } => reads::read(ground, *choice, *look, *threads, time, seed),
         Work::Commit { is_durable, pages, writers } => {
+            if *is_durable && E::HAS_SYNC && !was_settled {
+                settle::settle(ground)?;
+            }
             commits::commit(ground, *is_durable, *pages, *writers, time, seed)
         }
         Work::Beside => held::beside(ground, time, seed),
@@ -91,7 +101,11 @@ pub(crate) fn perform<E: Engine>(
             ground.oracle.check(&ground.contents, &reader.pin()?)?;
             Ok(Values::new())
         }
-        Work::Sync => ground.engine.sync().map(|()| Values::new()),
+        Work::Sync => {
+            // Of what is durable and settled, this leaves nothing.
+            ground.is_settled.store(was_settled, Ordering::Relaxed);
+            ground.engine.sync().map(|()| Values::new())
+        }
         Work::Exit => Ok(Values::new()),
     }
 }
