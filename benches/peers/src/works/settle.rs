@@ -7,8 +7,8 @@ use crate::Result;
 use crate::engine::Engine;
 use crate::process::dirtied_bytes;
 
-/// So long nothing is written by a store that is done. Background threads look for work more often than this.
-const QUIET: Duration = Duration::from_millis(200);
+/// So long nothing is written by a store that is done: one that puts its own work off until nobody commits does so for less.
+const QUIET: Duration = Duration::from_millis(600);
 /// Who isn't done by then pays in the next work.
 const MOST: Duration = Duration::from_secs(20);
 
