@@ -92,6 +92,7 @@ mod pins;
 mod planted;
 mod progress;
 mod quiesce;
+mod rate;
 mod retention;
 mod rollback;
 mod schedule;

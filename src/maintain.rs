@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::govern::Event;
 use crate::log::ahead::SPARE;
 use crate::log::append::sync_apart;
+use crate::rate::Rate;
 use crate::space::{Budget, Effort, Maintenance};
 use crate::stats::Recovery;
 use crate::sync::atomic::Ordering;
@@ -30,22 +31,19 @@ const CALM: Duration = Duration::from_millis(300);
 
 /// Whether commits need the disk: packing beside them would take its share of it and make their syncs wait.
 struct Load {
-    looked_at: Instant,
-    appended: u64,
+    appended: Rate,
     busy_at: Option<Instant>,
 }
 
 impl Load {
-    fn new(appended: u64) -> Load {
-        Load { looked_at: Instant::now(), appended, busy_at: None }
+    /// Of a store that was just opened.
+    fn new() -> Load {
+        Load { appended: Rate::new(0), busy_at: None }
     }
 
     fn look(&mut self, appended: u64) {
-        let since = self.looked_at.elapsed().max(Duration::from_millis(1));
-        let rate = u128::from(appended.saturating_sub(self.appended)) * 1000 / since.as_millis();
-        (self.looked_at, self.appended) = (Instant::now(), appended);
-        if rate >= u128::from(BUSY_RATE) {
-            self.busy_at = Some(self.looked_at);
+        if self.appended.look(appended) >= BUSY_RATE {
+            self.busy_at = Some(Instant::now());
         }
     }
 
@@ -138,17 +136,15 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
     let mut teller = crate::status::Teller::new(recovery);
     #[cfg(not(feature = "status"))]
     let _ = recovery;
-    let mut load: Option<Load> = None;
+    let mut load = Load::new();
     let (mut is_wasteful, mut is_postponed) = (false, false);
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
         core.handover.work();
-        let appended = || core.gauges.appended.load(Ordering::Relaxed);
-        let load = load.get_or_insert_with(|| Load::new(appended()));
         let mut is_due = core.checkpoint_is_due();
-        let has_looked = load.looked_at.elapsed() >= IDLE;
+        let has_looked = load.appended.age() >= IDLE;
         if has_looked {
-            load.look(appended());
+            load.look(core.gauges.appended.load(Ordering::Relaxed));
             is_due |= is_postponed && !load.is_busy();
             core.idle_work();
             core.govern();
@@ -254,7 +250,7 @@ impl Core {
 
     /// Prepares the active segment further, until somebody commits.
     fn prepare_ahead(&self) -> Result<()> {
-        if self.is_disk_short() {
+        if !self.log.lock().appender.wants_room_ahead() || self.is_disk_short() {
             return Ok(());
         }
         let appended = || self.gauges.appended.load(Ordering::Relaxed);

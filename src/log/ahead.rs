@@ -9,6 +9,7 @@
 //! written twice.
 
 use std::io::IoSlice;
+use std::ops::Range;
 
 use super::append::{AppendFailure, Appender};
 use super::backing::{create_anew, disk_error};
@@ -22,7 +23,7 @@ const PREPARE_SHARE: u64 = 8;
 /// How far ahead of the log disk blocks are set aside.
 const RESERVE_BYTES: u64 = 4 << 20;
 /// Zeros that the store's thread writes, and syncs, in one go: what a commit's sync beside it may have to wait for.
-const PIECE_BYTES: u64 = 256 << 10;
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Zeros that one call writes. The kernel keeps what one call writes to a new file in one folio (large folios, Linux 6.16 for ext4),
 /// and a sync walks the whole folio that a commit has written to: measured, commits of 8 KiB took 7% longer in folios of 1 MiB.
@@ -32,7 +33,7 @@ const CALL_BYTES: usize = 16 << 10;
 pub(crate) const SPARE: &str = "spare";
 
 /// What the active segment has ahead of the log.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     /// Slots before this one were written before, or filled with zeros.
     pub(super) prepared: u32,
@@ -86,31 +87,37 @@ impl Appender {
     /// Writes zeros ahead of the log, up to slot `until`.
     fn write_zeros_until(&mut self, until: u32) -> Result<(), AppendFailure> {
         let geometry = self.segments.geometry();
-        let (from, zeros) = (self.room.prepared.max(self.position.slot), [0; CALL_BYTES]);
-        let (mut at, end) = (geometry.offset(from), geometry.offset(until));
-        let len = end - at;
-        while at < end {
-            let piece = first_of(&zeros, end - at);
-            self.write_file(&[IoSlice::new(piece)], at, len)?;
-            at += piece.len() as u64;
-        }
+        let from = self.room.prepared.max(self.position.slot);
+        let (start, end) = (geometry.offset(from), geometry.offset(until));
+        let len = end - start;
+        write_zeros(start..end, |zeros, at| self.write_file(&[IoSlice::new(zeros)], at, len))?;
         self.room.prepared = until;
         self.gauges.prepared.fetch_add(len, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Writes zeros to a further piece ahead of the log, if batches are synced in this segment and it isn't prepared for as much
-    /// again as it holds. Returns the segment, whose file is then to be synced, before the next piece.
-    pub(crate) fn prepare_ahead(&mut self) -> Result<Option<u32>, AppendFailure> {
+    /// The slots that are still to be prepared ahead of the log, if batches are synced in this segment and it isn't prepared for as
+    /// much again as it holds.
+    fn unprepared(&self) -> Option<Range<u32>> {
         let slot = self.position.slot;
         let target = slot.saturating_mul(2).min(self.segments.geometry().segment_slots());
-        let from = self.room.prepared.max(slot);
-        if !self.room.has_syncs || from >= target {
-            return Ok(None);
-        }
+        let slots = self.room.prepared.max(slot)..target;
+        (self.room.has_syncs && !slots.is_empty()).then_some(slots)
+    }
+
+    /// Whether [`Appender::prepare_ahead`] has anything to do.
+    pub(crate) fn wants_room_ahead(&self) -> bool {
+        self.unprepared().is_some()
+    }
+
+    /// Writes zeros to a further piece ahead of the log, if any is wanted. Returns the segment, whose file is then to be synced, before
+    /// the next piece.
+    pub(crate) fn prepare_ahead(&mut self) -> Result<Option<u32>, AppendFailure> {
+        let Some(slots) = self.unprepared() else { return Ok(None) };
         // Nobody else writes to the file meanwhile.
         self.flush()?;
-        let until = from.saturating_add(self.slots_in(PIECE_BYTES.min(self.prepare_bytes()))).min(target);
+        let piece = self.slots_in((PIECE_BYTES as u64).min(self.prepare_bytes()));
+        let until = slots.start.saturating_add(piece).min(slots.end);
         self.reserve_until(until)?;
         self.write_zeros_until(until)?;
         Ok(Some(self.position.segment))
@@ -125,8 +132,13 @@ impl Appender {
     }
 }
 
-fn first_of(bytes: &[u8], len: u64) -> &[u8] {
-    &bytes[..usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len())]
+/// Calls `write` with zeros for all of `range`, [`CALL_BYTES`] at a time, and where they belong.
+fn write_zeros<E>(range: Range<u64>, mut write: impl FnMut(&[u8], u64) -> Result<(), E>) -> Result<(), E> {
+    for at in range.clone().step_by(CALL_BYTES) {
+        let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(CALL_BYTES);
+        write(&[0; CALL_BYTES][..len], at)?;
+    }
+    Ok(())
 }
 
 impl Segments {
@@ -146,15 +158,12 @@ impl Segments {
         let path = || storage.path(SPARE);
         let file = create_anew(storage, SPARE, len)?;
         file.reserve(0, len).map_err(|error| disk_error("reserve room in", path(), len, error))?;
-        let (zeros, mut at) = ([0; CALL_BYTES], 0);
-        while at < len {
-            let end = len.min(at + PIECE_BYTES);
-            while at < end {
-                let piece = first_of(&zeros, end - at);
-                let written = file.write_all_at(&[IoSlice::new(piece)], at);
-                written.map_err(|error| disk_error("write to", path(), len, error))?;
-                at += piece.len() as u64;
-            }
+        for start in (0..len).step_by(PIECE_BYTES) {
+            let end = len.min(start + PIECE_BYTES as u64);
+            write_zeros(start..end, |zeros, at| {
+                let written = file.write_all_at(&[IoSlice::new(zeros)], at);
+                written.map_err(|error| disk_error("write to", path(), len, error))
+            })?;
             file.sync().map_err(|error| Error::io("sync", path(), error))?;
             between()?;
         }

@@ -9,7 +9,7 @@ impl Appender {
         &mut self,
         write: impl FnOnce(&mut Appender) -> Result<(), AppendFailure>,
     ) -> Result<(), AppendFailure> {
-        let saved = (self.position, self.room.prepared, self.room.reserved);
+        let saved = (self.position, self.room);
         let coming = (self.pool.clone(), self.vacant.clone(), self.fresh);
         let made = self.made.len();
         self.attempts += 1;
@@ -18,7 +18,7 @@ impl Appender {
         if done.is_err() {
             self.has_stale_end = true;
             let left = self.position.segment;
-            (self.position, self.room.prepared, self.room.reserved) = saved;
+            (self.position, self.room) = saved;
             (self.pool, self.vacant, self.fresh) = coming;
             self.show_pool();
             if left != self.position.segment {

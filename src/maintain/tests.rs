@@ -190,7 +190,7 @@ fn packing_does_the_least_while_commits_need_the_disk() {
 
 #[test]
 fn a_log_that_grows_fast_is_busy_and_then_calm_again() {
-    let mut load = Load::new(0);
+    let mut load = Load::new();
     assert!(!load.is_busy());
     load.look(1);
     assert!(!load.is_busy(), "one byte is no load");

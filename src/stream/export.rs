@@ -1,7 +1,7 @@
 //! A snapshot as a stream, while writers go on.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::StreamSummary;
 use super::options::ExportOptions;
@@ -13,6 +13,7 @@ use crate::id::PageId;
 use crate::log::segment::SegmentTable;
 use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
+use crate::rate::Rate;
 use crate::snapshot::Snapshot;
 use crate::table::lookup::for_each_entry;
 
@@ -29,7 +30,7 @@ const FIRST_BYTES: u64 = 8 << 20;
 /// Batches a second from which on whoever commits needs one of two processors now and then: a commit's sync waits for the disk, and
 /// then the commit for a processor. Measured on two, beside 4,700 durable commits a second alone: an export in two threads took 0.6 s and
 /// left 2,200 of them, one in one thread 0.9 s and left 3,700, as many as `cp` does.
-const BUSY_RATE: u128 = 1_500;
+const BUSY_RATE: u64 = 1_500;
 /// What commits do in less time than that tells nothing of their rate.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -196,24 +197,19 @@ impl Snapshot {
 struct Load<'a> {
     core: &'a Core,
     has_many: bool,
-    looked_at: Instant,
-    batches: u64,
+    batches: Rate,
     is_low: bool,
 }
 
 impl<'a> Load<'a> {
     fn new(core: &'a Core) -> Load<'a> {
         let has_many = std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 2);
-        let (looked_at, batches) = (Instant::now(), core.counters.batches());
-        Load { core, has_many, looked_at, batches, is_low: false }
+        Load { core, has_many, batches: Rate::new(core.counters.batches()), is_low: false }
     }
 
     fn leaves_a_processor(&mut self) -> bool {
-        let since = self.looked_at.elapsed();
-        if since >= LOOK {
-            let batches = self.core.counters.batches();
-            let rate = u128::from(batches - self.batches) * 1000 / since.as_millis().max(1);
-            (self.looked_at, self.batches, self.is_low) = (Instant::now(), batches, rate < BUSY_RATE);
+        if self.batches.age() >= LOOK {
+            self.is_low = self.batches.look(self.core.counters.batches()) < BUSY_RATE;
         }
         // Who wants no thread of the store's gets none.
         self.core.options.has_thread() && (self.has_many || self.is_low)

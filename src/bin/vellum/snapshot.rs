@@ -108,7 +108,11 @@ fn remove(dir: &Path, names: &[String], how: (bool, bool), show: Show) -> Result
         }
     }
     let bytes = store.would_free(&free)?;
-    let all_bytes = store.would_free(&names.iter().copied().collect::<Vec<_>>())?;
+    // Weighing walks the trees: once, if nothing is held.
+    let all_bytes = match free.len() == names.len() {
+        true => bytes,
+        false => store.would_free(&names.iter().copied().collect::<Vec<_>>())?,
+    };
     for name in names.iter().filter(|_| !is_dry_run) {
         match when_released {
             true => store.drop_snapshot_when_released(name)?,
