@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::govern::Event;
+use crate::id::Version;
 use crate::log::ahead::SPARE;
-use crate::log::append::sync_apart;
+use crate::log::append::{AppendFailure, sync_apart};
+use crate::log::ready::{Making, sync_making};
 use crate::rate::Rate;
 use crate::space::{Budget, Effort, Maintenance};
 use crate::stats::Recovery;
@@ -90,6 +92,15 @@ impl Signal {
         self.changed.notify_all();
     }
 
+    /// Waits for something in the handover, for a while.
+    fn wait_for_jobs(&self) {
+        let mut state = self.state.lock();
+        if !state.has_jobs {
+            state = self.changed.wait_timeout(state, IDLE);
+        }
+        state.has_jobs = false;
+    }
+
     /// Waits for work, unless some is known; `false` when it is time to end.
     fn wait(&self, has_work: bool) -> bool {
         let mut state = self.state.lock();
@@ -160,9 +171,14 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
         if core.slab.wants_eviction() {
             core.trim_table(&core.log.lock());
         }
+        let is_busy = load.is_busy();
+        core.make_next_ready_if(is_busy);
         if core.checkpoint_is_due() {
             // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
-            let _ = core.write_checkpoint();
+            let _ = match is_busy {
+                true => core.attend_beside(&|| core.write_checkpoint()),
+                false => core.write_checkpoint(),
+            };
         }
         if is_due || is_wasteful {
             // With a rate, a round takes a second at most.
@@ -179,12 +195,15 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
                 }
             }
         }
-        if has_looked && !is_wasteful && !load.is_busy() {
-            match core.prepare_ahead().and_then(|()| core.make_spare()) {
-                // Without room nothing is made ahead, and nothing is amiss.
-                Ok(()) | Err(Error::Full { .. }) => {}
-                Err(error) => core.tell_failure(error),
-            }
+        if has_looked && !load.is_busy() {
+            core.log.lock().appender.forget_left_tail();
+        }
+        if has_looked
+            && !is_wasteful
+            && !load.is_busy()
+            && let Err(error) = core.prepare_ahead().and_then(|()| core.make_spare())
+        {
+            core.tell_unless_full(error);
         }
     }
 }
@@ -193,6 +212,13 @@ impl Core {
     fn tell_failure(&self, error: Error) {
         self.counters.maintenance_failed();
         self.options.events().tell(&Event::MaintenanceFailed { error });
+    }
+
+    /// Without room nothing is made ahead, and nothing is amiss.
+    fn tell_unless_full(&self, error: Error) {
+        if !matches!(error, Error::Full { .. }) {
+            self.tell_failure(error);
+        }
     }
 
     /// What a committing thread does when its commit is done.
@@ -260,6 +286,60 @@ impl Core {
             let piece = self.log.lock().appender.prepare_ahead();
             let Some(number) = piece.map_err(|failure| self.fail(failure))? else { break };
             sync_apart(&self.segments, number).map_err(|failure| self.fail(failure))?;
+        }
+        Ok(())
+    }
+
+    /// Does `work`, which mostly waits for the disk, in a thread of its own, if one can be had, and sees meanwhile to what commits would
+    /// else wait for.
+    fn attend_beside<R: Send>(&self, work: &(dyn Fn() -> R + Sync)) -> R {
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let name = "vellum-checkpoint".to_owned();
+            let worker = std::thread::Builder::new().name(name).spawn_scoped(scope, || {
+                let done = work();
+                is_done.store(true, Ordering::Release);
+                self.signal.hand_over();
+                done
+            });
+            let Ok(worker) = worker else { return work() };
+            while !is_done.load(Ordering::Acquire) && !worker.is_finished() {
+                self.signal.wait_for_jobs();
+                self.handover.work();
+                self.make_next_ready_if(true);
+            }
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Makes the next segment ready for the log, if that will soon come there and finds the disk busy.
+    fn make_next_ready_if(&self, is_busy: bool) {
+        if is_busy
+            && self.gauges.wants_next.load(Ordering::Relaxed)
+            && let Err(error) = self.make_next_ready()
+        {
+            self.tell_unless_full(error);
+        }
+    }
+
+    /// Makes the next segment ready for the log, if that will soon come there.
+    fn make_next_ready(&self) -> Result<()> {
+        self.check_poison()?;
+        if self.is_disk_short() {
+            return Ok(());
+        }
+        let fail = |failure| self.fail(failure);
+        let Some(mut making) = self.log.lock().appender.begin_next().map_err(fail)? else { return Ok(()) };
+        let synced = |making: &Making| match sync_making(&self.segments, making) {
+            // The log came there meanwhile, and made another file of that name.
+            Err(AppendFailure::Clean(_)) if !self.log.lock().appender.is_making(making) => Ok(()),
+            done => done.map_err(fail),
+        };
+        synced(&making)?;
+        let durable = Version(self.durable.load(Ordering::Acquire));
+        if self.log.lock().appender.write_next_header(&mut making, durable).map_err(fail)? {
+            synced(&making)?;
+            self.log.lock().appender.next_is_ready(&making);
         }
         Ok(())
     }

@@ -191,7 +191,7 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         slots: geometry.segment_slots(),
         sequence: 0,
         next: 1,
-        previous_digest: store_id.0,
+        previous_digest: Some(store_id.0),
         durable: Version(0),
     };
     let created_at_ms = options.clock_ms();

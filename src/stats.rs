@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::histogram::{Histogram, Recorder};
 use crate::id::{Fingerprint, Version};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the log's end shows to those who don't hold its lock.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct LogGauges {
     /// Segments in the pool, and spare files.
     pub(crate) pool: AtomicU64,
     pub(crate) spares: AtomicU64,
+    /// Whether the log will soon leave its segment for one that isn't ready.
+    pub(crate) wants_next: AtomicBool,
 }
 
 impl LogGauges {
@@ -26,6 +28,7 @@ impl LogGauges {
             prepared: AtomicU64::new(0),
             pool: AtomicU64::new(0),
             spares: AtomicU64::new(0),
+            wants_next: AtomicBool::new(false),
         }
     }
 }

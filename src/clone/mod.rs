@@ -151,7 +151,7 @@ fn child(core: &Core, root: RootRecord, pieces: &[Piece]) -> (SegmentHeader, Cat
         slots: geometry.segment_slots(),
         sequence,
         next,
-        previous_digest: identity.0,
+        previous_digest: Some(identity.0),
         durable: root.version,
     };
     let own = SegmentRecord { number, generation: 1, sequence, live_bytes: 0, tip_bytes: 0 };

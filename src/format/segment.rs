@@ -3,7 +3,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | magic `"VLSG"` |
-//! | 4 | 2 | format version |
+//! | 4 | 2 | format version: 1, or 2 if the header is open |
 //! | 6 | 2 | zero |
 //! | 8 | 16 | store id |
 //! | 24 | 4 | segment number |
@@ -13,12 +13,13 @@
 //! | 40 | 8 | sequence: the segment's place in the log |
 //! | 48 | 4 | number of the segment in which the log goes on after this one |
 //! | 52 | 4 | zero |
-//! | 56 | 16 | digest of the last record before this segment |
+//! | 56 | 16 | digest of the last record before this segment; zero if the header is open |
 //! | 72 | 8 | the version known durable when the segment was taken into use |
 //! | 80 | 8 | XXH3-64 of all before, seeded with the segment number |
 //!
 //! The rest of the slot is zero. The header is synced before any record is written behind it, so a record behind a
-//! broken header proves damage, not a crash.
+//! broken header proves damage, not a crash. An *open* header was written before the log came to the segment: what the last record
+//! before it is, the first record behind it says, and without one the log never came there.
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{checksum64, holds};
@@ -26,6 +27,8 @@ use super::{FORMAT, Flaw, is_newer};
 use crate::id::{StoreId, Version};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VLSG");
+/// The format of an open header. Two bits from the other's number: see [`super::is_newer`].
+const FORMAT_OPEN: u16 = 2;
 /// The bytes of a header, without the rest of its slot.
 pub(crate) const HEADER_BYTES: usize = 88;
 
@@ -39,7 +42,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) slots: u32,
     pub(crate) sequence: u64,
     pub(crate) next: u32,
-    pub(crate) previous_digest: u128,
+    /// `None` if the header is open.
+    pub(crate) previous_digest: Option<u128>,
     pub(crate) durable: Version,
 }
 
@@ -47,7 +51,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(HEADER_BYTES);
         out.u32(MAGIC);
-        out.u16(FORMAT);
+        out.u16(if self.previous_digest.is_some() { FORMAT } else { FORMAT_OPEN });
         out.u16(0);
         out.u128(self.store_id.0);
         out.u32(self.number);
@@ -57,7 +61,7 @@ impl SegmentHeader {
         out.u64(self.sequence);
         out.u32(self.next);
         out.u32(0);
-        out.u128(self.previous_digest);
+        out.u128(self.previous_digest.unwrap_or(0));
         out.u64(self.durable.0);
         let sum = checksum64(u64::from(self.number), &out.bytes);
         out.u64(sum);
@@ -76,7 +80,7 @@ impl SegmentHeader {
         if magic != MAGIC {
             return Some(Err(Flaw::damage(0, format!("magic {MAGIC:08x}"), format!("{magic:08x}"))));
         }
-        if is_newer(format) {
+        if is_newer(format) && (format ^ FORMAT_OPEN).count_ones() > 1 {
             return Some(Err(Flaw::Newer { found: format.to_string() }));
         }
         reader.u16()?;
@@ -92,7 +96,7 @@ impl SegmentHeader {
                 reader.u32()?;
                 next
             },
-            previous_digest: reader.u128()?,
+            previous_digest: Some(reader.u128()?).filter(|_| format != FORMAT_OPEN),
             durable: Version(reader.u64()?),
         };
         let sum = reader.u64()?;

@@ -20,6 +20,7 @@ use super::geometry::Geometry;
 use super::group::Group;
 use super::handover::Handover;
 use super::layout::{Part, Shape, plan};
+use super::ready::Ready;
 use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
@@ -27,7 +28,7 @@ use crate::format::control::LogPosition;
 use crate::format::record::{Record, RecordKind};
 use crate::id::{Fingerprint, Location, PageId, Version};
 use crate::stats::LogGauges;
-use crate::storage::{MemoryStorage, Storage, StorageFile};
+use crate::storage::{MemoryFile, StorageFile};
 use crate::sync::atomic::Ordering;
 
 /// Why an append failed, and what that means for the store.
@@ -132,6 +133,8 @@ pub(crate) struct Appender {
     pub(super) vacant: BTreeSet<u32>,
     /// Files of whole segments' length that nobody needs, by name: written before, so better than fresh ones.
     pub(super) spares: Vec<String>,
+    /// The next segment, as far as it was made ready.
+    pub(super) ready: Option<Ready>,
     /// Segments that are being packed: not to be used again meanwhile.
     pub(crate) busy: BTreeSet<u32>,
     /// Whether behind the log's end may stand what was begun there and given up: it would continue the chain.
@@ -141,7 +144,9 @@ pub(crate) struct Appender {
     pub(super) unsynced: Vec<(u32, u64)>,
     pub(super) writes: u64,
     /// What readers read of the active segment, from the first slot on that this session has written.
-    pub(super) tail: Option<Arc<dyn StorageFile>>,
+    pub(super) tail: Option<Arc<MemoryFile>>,
+    /// The tail of the segment before, to be used again once nobody reads from it: fresh memory has to be cleared first.
+    pub(super) left_tail: Option<Arc<MemoryFile>>,
     pub(super) group: Option<Group>,
     /// Takes full groups, if the store has a thread that writes them.
     pub(super) handover: Option<Arc<Handover>>,
@@ -182,12 +187,14 @@ impl Appender {
             fresh,
             vacant: BTreeSet::new(),
             spares: Vec::new(),
+            ready: None,
             busy: BTreeSet::new(),
             has_stale_end: true,
             room: Room { prepared, reserved: prepared, has_syncs: false },
             unsynced: Vec::new(),
             writes: 0,
             tail: None,
+            left_tail: None,
             group: None,
             handover: None,
             has_handed_over: false,
@@ -230,6 +237,7 @@ impl Appender {
 
     pub(super) fn note_appended(&self, bytes: u64) {
         self.gauges.appended.fetch_add(bytes, Ordering::Relaxed);
+        self.gauges.wants_next.store(self.wants_next(), Ordering::Relaxed);
     }
 
     /// Shows how much stands ready.
@@ -301,14 +309,17 @@ impl Appender {
         let tail = match &self.tail {
             Some(tail) => tail.clone(),
             None => {
+                let left = self.left_tail.take().filter(|left| !left.is_mapped());
                 let fail = |error| AppendFailure::Clean(self.tail_error(error));
-                let memory = match self.segments.own_from() {
-                    0 => MemoryStorage::new(),
-                    _ => MemoryStorage::small("(tail of a fork)".into()),
+                let is_fork = self.segments.own_from() > 0;
+                let tail = match left {
+                    Some(left) => left,
+                    None => {
+                        MemoryFile::alone(geometry.segment_bytes(), is_fork).map(Arc::new).map_err(fail)?
+                    }
                 };
-                let tail = memory.create("tail", geometry.segment_bytes()).map_err(fail)?;
                 let len = usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX);
-                let mapping = tail.map(len).map_err(fail)?;
+                let mapping = StorageFile::map(&*tail, len).map_err(fail)?;
                 self.segments.read_from_tail(self.position.segment, slot, mapping);
                 self.tail = Some(tail.clone());
                 tail
@@ -316,6 +327,20 @@ impl Appender {
         };
         tail.write_all_at(buffers, geometry.offset(slot))
             .map_err(|error| AppendFailure::Clean(self.tail_error(error)))
+    }
+
+    /// Lets the tail of the segment that the log leaves go, or keeps it for a next one while a thread is there to let it go when
+    /// the store is calm.
+    pub(super) fn leave_tail(&mut self) {
+        let left = self.tail.take();
+        if self.handover.is_some() {
+            self.left_tail = left.or(self.left_tail.take());
+        }
+    }
+
+    /// Gives the memory of the last tail but one back.
+    pub(crate) fn forget_left_tail(&mut self) {
+        self.left_tail = None;
     }
 
     fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {

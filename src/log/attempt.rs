@@ -1,6 +1,7 @@
 //! The appender's way back, when what it was writing can't be written whole.
 
 use super::append::{AppendFailure, Appender};
+use super::ready::Ready;
 use super::segment::file_name;
 
 impl Appender {
@@ -10,6 +11,7 @@ impl Appender {
         write: impl FnOnce(&mut Appender) -> Result<(), AppendFailure>,
     ) -> Result<(), AppendFailure> {
         let saved = (self.position, self.room);
+        let ready = self.ready;
         let coming = (self.pool.clone(), self.vacant.clone(), self.fresh);
         let made = self.made.len();
         self.attempts += 1;
@@ -23,13 +25,18 @@ impl Appender {
             self.show_pool();
             if left != self.position.segment {
                 // The tail went on with the log; what it held of the segment before is in the file.
-                self.tail = None;
+                self.leave_tail();
             }
             let gone = self.made.split_off(made);
             if matches!(done, Err(AppendFailure::Clean(_))) {
                 for number in gone {
                     self.unmake(number);
                 }
+            }
+            if self.ready != ready {
+                // Its header says that the log came there, and behind it may stand what was given up.
+                self.ready = ready.map(Ready::stepped_back);
+                self.position.next_is_fresh &= !self.files.contains_key(&self.position.next);
             }
         } else if self.attempts == 0 {
             self.made.clear();

@@ -8,7 +8,7 @@ use super::handover::Job;
 use super::layout::{Part, Shape};
 use super::segment::file_name;
 use crate::format::record::Record;
-use crate::storage::Mapping;
+use crate::storage::{Mapping, StorageFile};
 
 /// A group whose record is complete: where it lies in the tail, and what follows it.
 struct Closed {
@@ -163,7 +163,8 @@ impl Appender {
         prepared?;
         let bytes = u64::from(pages + 1) * geometry.page_bytes();
         let tail = self.tail.clone().expect("the group stands in the tail");
-        let mapping = tail.map(usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX));
+        let segment_bytes = usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX);
+        let mapping = StorageFile::map(&*tail, segment_bytes);
         let mapping = mapping.map_err(|error| AppendFailure::Fatal(self.tail_error(error)))?;
         let offset = usize::try_from(geometry.offset(group.start)).unwrap_or(usize::MAX);
         let len = usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -12,6 +12,7 @@
 //! - `rotate`: its way from segment to segment;
 //! - `group`: small batches gathered into one record;
 //! - `handover`: full groups on their way to the system;
+//! - `ready`: the next segment, made ready beside commits;
 //! - `layout`: how a batch is cut into parts;
 //! - `catalog`: the two slots of the small durable root;
 //! - `recover`: from the catalog and the log's tail to the tip;
@@ -33,6 +34,7 @@ pub(crate) mod group;
 pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod packed;
+pub(crate) mod ready;
 pub(crate) mod recover;
 mod rotate;
 pub(crate) mod segment;

@@ -266,11 +266,23 @@ impl Scan<'_> {
             return Ok(false);
         }
         let Some(header) = self.next_header(number)? else { return Ok(false) };
-        if header.sequence != self.position.sequence + 1 || header.previous_digest != self.position.digest {
+        let digest = self.position.digest;
+        if header.sequence != self.position.sequence + 1
+            || header.previous_digest.is_some_and(|before| before != digest)
+        {
             return Ok(false);
         }
         let segment = self.segments.add(number, 0);
         self.segments.begin_generation(segment, header.generation);
+        if header.previous_digest.is_none() {
+            let first = self.read_record(number, 1)?.map(|(record, _)| record);
+            // The log came there only if a record says so.
+            if first
+                .is_none_or(|first| (first.generation, first.previous_digest) != (header.generation, digest))
+            {
+                return Ok(false);
+            }
+        }
         self.durable = self.durable.max(header.durable);
         self.tail.visited.push((number, header.generation, header.sequence));
         self.position = Position {
@@ -278,7 +290,7 @@ impl Scan<'_> {
             generation: header.generation,
             sequence: header.sequence,
             slot: 1,
-            digest: header.previous_digest,
+            digest,
             next: header.next,
             next_is_fresh: !known(header.next),
         };

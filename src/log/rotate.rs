@@ -12,17 +12,21 @@ use crate::id::Version;
 use crate::sync::atomic::Ordering;
 
 impl Appender {
-    /// The numbers in which the log goes on, in their order, and whether their files are still to be created: recycled
-    /// segments, then low numbers, so that tables by number stay short.
+    /// The numbers in which the log goes on behind the next segment, in their order, and whether their files are still to be
+    /// created: the one that the next segment's header names, then recycled segments, then low numbers, so that tables by number stay short.
     pub(super) fn coming(&self) -> impl Iterator<Item = (u32, bool)> {
+        let named = self.ready.map(|ready| (ready.next, ready.next_is_fresh));
         let recycled = self.pool.iter().rev().map(|number| (*number, false));
         let limit = self.segments.geometry().segment_limit();
         let fresh = self.vacant.iter().copied().chain(self.fresh..limit);
-        recycled.chain(fresh.map(|number| (number, true)))
+        named.into_iter().chain(recycled).chain(fresh.map(|number| (number, true)))
     }
 
-    fn take_coming(&mut self) -> Option<(u32, bool)> {
+    pub(super) fn take_coming(&mut self) -> Option<(u32, bool)> {
         let (number, is_fresh) = self.coming().next()?;
+        if self.ready.take().is_some() {
+            return Some((number, is_fresh));
+        }
         if !is_fresh {
             self.pool.pop();
         } else if !self.vacant.remove(&number) {
@@ -33,9 +37,11 @@ impl Appender {
 
     /// Segments from before `log_start`, which recovery needs no records of, that the log isn't in and that don't stand ready yet.
     fn settled(&self, log_start: u64) -> impl Iterator<Item = u32> {
-        let Position { segment, next, .. } = self.position;
         let is_settled = move |number: u32, sequence: u64| {
-            sequence < log_start && number != segment && number != next && !self.busy.contains(&number)
+            sequence < log_start
+                && number != self.position.segment
+                && !self.comes_to(number)
+                && !self.busy.contains(&number)
         };
         let settled = self.files.iter().filter(move |(number, (_, at))| is_settled(**number, *at));
         settled.map(|(number, _)| *number).filter(|number| !self.pool.contains(number))
@@ -98,7 +104,7 @@ impl Appender {
 
     /// Lets the number of a segment that is wholly gone be used again.
     pub(crate) fn vacate(&mut self, number: u32) {
-        if number < self.fresh && number != self.position.next && !self.files.contains_key(&number) {
+        if number < self.fresh && !self.uses(number) {
             self.vacant.insert(number);
         }
     }
@@ -116,7 +122,12 @@ impl Appender {
 
     /// Whether the log is, or is about to be, in a segment of that number, or one that has a file.
     pub(crate) fn uses(&self, number: u32) -> bool {
-        self.position.next == number || self.files.contains_key(&number)
+        self.comes_to(number) || self.files.contains_key(&number)
+    }
+
+    /// Whether it is settled that the log goes on in a segment of that number.
+    fn comes_to(&self, number: u32) -> bool {
+        self.position.next == number || self.ready.is_some_and(|ready| ready.next == number)
     }
 
     /// Refuses to make a further file for what has to leave the reserve.
@@ -140,7 +151,7 @@ impl Appender {
     }
 
     /// Gives a segment that has no file one of the spare ones. If that fails there is still the making of a fresh one.
-    fn adopt_spare(&mut self, segment: &Segment) -> bool {
+    pub(super) fn adopt_spare(&mut self, segment: &Segment) -> bool {
         // One of that very name must not be used for another segment afterwards.
         let own = file_name(segment.number);
         let spare = match self.spares.iter().position(|name| *name == own) {
@@ -165,6 +176,35 @@ impl Appender {
         Ok(())
     }
 
+    /// Writes the header of the active segment, in which nothing stands yet. It is not durable then.
+    fn write_header(&mut self, durable: Version) -> Result<(), AppendFailure> {
+        let (geometry, position) = (self.segments.geometry(), self.position);
+        let header = SegmentHeader {
+            store_id: self.segments.store_id(),
+            number: position.segment,
+            generation: position.generation,
+            page_size: geometry.page_size(),
+            slots: geometry.segment_slots(),
+            sequence: position.sequence,
+            next: position.next,
+            previous_digest: Some(position.digest),
+            durable,
+        };
+        let mut bytes = header.encode();
+        bytes.resize(geometry.page_size() as usize, 0);
+        self.write_or_erase(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())
+    }
+
+    /// If the log is about to leave a segment with nothing in it, there is no record to say that it ever came there: the header
+    /// says so then, which may have been open.
+    fn close_empty(&mut self, durable: Version) -> Result<(), AppendFailure> {
+        if self.position.slot > 1 {
+            return Ok(());
+        }
+        self.write_header(durable)?;
+        sync_file(&self.segments, self.position.segment).map_err(AppendFailure::Fatal)
+    }
+
     /// Lets the log go on in another segment, so that the one that it is in changes no more.
     pub(crate) fn seal(&mut self, durable: Version) -> Result<(), AppendFailure> {
         self.flush()?;
@@ -174,6 +214,10 @@ impl Appender {
     /// Lets the log go on in the next segment. Its header is durable before anything is written behind it.
     pub(super) fn rotate(&mut self, durable: Version) -> Result<(), AppendFailure> {
         self.blank_end()?;
+        self.close_empty(durable)?;
+        if self.enter_ready()? {
+            return Ok(());
+        }
         let geometry = self.segments.geometry();
         let (left, number) = (self.position.segment, self.position.next);
         let segments = self.segments.clone();
@@ -193,32 +237,20 @@ impl Appender {
             let error = Error::Full { needed: geometry.segment_bytes(), file, source: Arc::new(limit) };
             return Err(AppendFailure::Clean(error));
         };
-        let was_used = is_spare || (!self.position.next_is_fresh && self.segments.generation(segment) > 0);
+        let sequence = self.position.sequence + 1;
+        let was_used = is_spare || (!self.position.next_is_fresh && self.was_used(segment, sequence));
         let generation = self.segments.generation(segment) + 1;
-        let header = SegmentHeader {
-            store_id: self.segments.store_id(),
-            number,
-            generation,
-            page_size: geometry.page_size(),
-            slots: geometry.segment_slots(),
-            sequence: self.position.sequence + 1,
-            next,
-            previous_digest: self.position.digest,
-            durable,
-        };
         let is_fresh = self.position.next_is_fresh;
-        let (digest, sequence) = (self.position.digest, header.sequence);
+        let digest = self.position.digest;
         self.position =
             Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
         let written = if was_used { geometry.segment_slots() } else { 0 };
         self.room = Room { prepared: written, reserved: written, has_syncs: false };
         self.make_room(1, false)?;
-        let mut bytes = header.encode();
-        bytes.resize(geometry.page_size() as usize, 0);
         self.segments.begin_generation(segment, generation);
-        self.tail = None;
+        self.leave_tail();
         self.segments.read_from_file(left);
-        self.write_or_erase(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())?;
+        self.write_header(durable)?;
         self.note_appended(geometry.page_bytes());
         self.show_pool();
         self.position.slot = 1;

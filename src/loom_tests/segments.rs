@@ -71,7 +71,7 @@ impl Log {
             slots: 4,
             sequence: 1,
             next: 1,
-            previous_digest: 0,
+            previous_digest: Some(0),
             durable: Version(0),
         };
         let file = segments.file(segment).expect("it was made");

@@ -14,7 +14,7 @@ use crate::log::segment::file_name;
 use crate::space::{Budget, Effort};
 use crate::storage::sim::{Fault, IoKind, SimDisk, Survival};
 use crate::sync::atomic::Ordering;
-use crate::{Error, Options, PageId, Store};
+use crate::{Durability, Error, Options, PageId, Store};
 
 const PAGE: usize = 512;
 const PAGES: u64 = 16;
@@ -26,6 +26,10 @@ fn open(disk: &SimDisk) -> crate::Result<Store> {
 }
 
 fn put(store: &Store, tag: u64) -> crate::Result<()> {
+    put_with(store, tag, Durability::Sync)
+}
+
+fn put_with(store: &Store, tag: u64, durability: Durability) -> crate::Result<()> {
     let mut txn = store.begin()?;
     if txn.page_count() == 0 {
         txn.truncate(PAGES)?;
@@ -33,7 +37,7 @@ fn put(store: &Store, tag: u64) -> crate::Result<()> {
     let mut page = [0; PAGE];
     page[..8].copy_from_slice(&tag.to_le_bytes());
     txn.write(PageId(tag % PAGES), &page)?;
-    txn.commit().map(drop)
+    txn.commit_with(durability).map(drop)
 }
 
 fn ahead(store: &Store) -> crate::Result<()> {
@@ -47,9 +51,15 @@ fn work(disk: &SimDisk, acknowledged: &mut u64) -> crate::Result<()> {
         for step in 0..50 {
             put(&store, *acknowledged + 1)?;
             *acknowledged += 1;
+            // What fails there and matters, the next commit says.
             if step % 12 == 11 {
-                // What fails there and matters, the next commit says.
                 let _ = ahead(&store);
+            }
+            if step % 9 == 7 {
+                let _ = store.core().make_next_ready();
+            }
+            if step % 17 == 16 {
+                let _ = store.core().write_checkpoint();
             }
         }
     }
@@ -83,6 +93,9 @@ fn check(disk: &SimDisk, acknowledged: u64, when: &str) {
         put(&store, tag).unwrap();
         if tag % 10 == 0 {
             ahead(&store).unwrap();
+        }
+        if tag % 7 == 0 {
+            store.core().make_next_ready().unwrap();
         }
     }
     assert_eq!(last(&store), found + 39, "{when}");
@@ -118,6 +131,78 @@ fn no_commit_is_lost_to_what_is_made_ahead() {
     assert!(refused > 0);
 }
 
+/// Commits that nobody waits for, with a sync now and then. Counts what was begun, and what of it a sync covered.
+fn work_buffered(disk: &SimDisk, begun: &mut u64, synced: &mut u64) -> crate::Result<()> {
+    let store = open(disk)?;
+    for step in 0..400 {
+        *begun += 1;
+        put_with(&store, *begun, Durability::Buffered)?;
+        match step % 50 {
+            // What fails there and matters, the next commit says.
+            7 | 23 | 39 => drop(store.core().make_next_ready()),
+            // The group goes to the file, and nothing is synced.
+            19 | 31 => store.core().idle_work(),
+            49 if step % 100 == 99 => drop(store.core().write_checkpoint()),
+            49 => {
+                store.sync()?;
+                *synced = *begun;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_segment_made_ready_is_whole_on_the_disk_before_anything_is_written_behind_its_header() {
+    let (rehearsal, mut begun, mut synced) = (SimDisk::new(1), 0, 0);
+    work_buffered(&rehearsal, &mut begun, &mut synced).unwrap();
+    let mut segments = rehearsal.calls();
+    segments.retain(|call| call.kind == IoKind::Create && call.file.starts_with("segment"));
+    assert!(segments.len() > 3, "{segments:?}");
+    for index in 0..rehearsal.io_count() {
+        for seed in 0..4 {
+            let (disk, mut begun, mut synced) = (SimDisk::new(1), 0, 0);
+            disk.fail_at(index, Fault::Crash);
+            // What is cut off at the end may be what nobody waits for.
+            let _ = work_buffered(&disk, &mut begun, &mut synced);
+            disk.crash();
+            let survival = if seed == 0 { Survival::Nothing } else { Survival::Scattered };
+            let when = format!("cut at {index}, {survival:?} {seed}");
+            let store = open(&disk.power_cut_with(survival, index * 4 + seed))
+                .unwrap_or_else(|error| panic!("{when}: {error}"));
+            let found = last(&store);
+            assert!((synced..=begun).contains(&found), "{when}: {found} of {begun}, {synced} synced");
+            put(&store, found + 1).unwrap();
+            store.core().make_next_ready().unwrap();
+            put(&store, found + 2).unwrap();
+            store.audit().unwrap();
+        }
+    }
+}
+
+#[test]
+fn damage_before_the_end_of_the_log_is_told_though_the_next_segment_is_ready() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    let mut tag = 0;
+    while !store.core().log.lock().appender.wants_next() {
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    store.core().make_next_ready().unwrap();
+    let before = store.core().log.lock().appender.position();
+    for more in 1..8 {
+        put(&store, tag + more).unwrap();
+    }
+    assert_eq!(store.core().log.lock().appender.position().segment, before.segment);
+    let offset = store.core().segments.geometry().offset(before.slot) + 40;
+    let disk = disk.power_cut_with(Survival::Nothing, 0);
+    disk.corrupt(&file_name(before.segment), offset, 8).unwrap();
+    let refused = open(&disk);
+    assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+}
+
 #[test]
 fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
     let disk = SimDisk::new(1);
@@ -150,6 +235,126 @@ fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
     assert_eq!(last(&store), tag);
 }
 
+/// The segments' slots are few, so that it goes through many, most of them used again.
+#[test]
+fn the_log_enters_a_ready_segment_without_a_call_of_the_disk() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    let position = || store.core().log.lock().appender.position();
+    let put_buffered = |tag: u64| put_with(&store, tag, Durability::Buffered).unwrap();
+    put(&store, 1).unwrap();
+    // The end of a session's first segment is blanked, which takes a sync.
+    let first = position().segment;
+    while position().segment == first {
+        put_buffered(2);
+    }
+    let (mut entered, mut recycled) = (0, 0);
+    for tag in 3..2_000 {
+        let before = position();
+        store.core().make_next_ready().unwrap();
+        let calls = disk.io_count();
+        put_buffered(tag);
+        if position().segment != before.segment {
+            entered += 1;
+            recycled += u32::from(!before.next_is_fresh);
+            let calls = disk.calls().split_off(usize::try_from(calls).unwrap());
+            let kinds: Vec<IoKind> = calls.iter().map(|call| call.kind).collect();
+            assert!(!kinds.iter().any(|kind| matches!(kind, IoKind::Sync | IoKind::Create)), "{kinds:?}");
+            assert_eq!(position().sequence, before.sequence + 1);
+            store.sync().unwrap();
+            let after_cut = open(&disk.power_cut_with(Survival::Nothing, tag)).unwrap();
+            assert_eq!((after_cut.version(), last(&after_cut)), (store.version(), tag));
+            after_cut.audit().unwrap();
+            if entered % 3 == 0 {
+                store.core().write_only_checkpoint().unwrap();
+                store.core().settle();
+            }
+        }
+    }
+    assert!(entered >= 10 && recycled > 3, "{entered}, {recycled} of them used before");
+    store.sync().unwrap();
+    store.audit().unwrap();
+    let version = store.version();
+    drop(store);
+    assert_eq!(open(&disk).unwrap().version(), version);
+}
+
+#[test]
+fn an_empty_segment_is_left_as_one_that_recovery_goes_through() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    put(&store, 1).unwrap();
+    let durable = store.version();
+    for _ in 0..2 {
+        while !store.core().log.lock().appender.wants_next() {
+            put_with(&store, 1, Durability::Buffered).unwrap();
+        }
+        store.core().make_next_ready().unwrap();
+        let mut log = store.core().log.lock();
+        log.appender.seal(durable).unwrap();
+        assert_eq!(log.appender.position().slot, 1);
+        log.appender.seal(durable).unwrap();
+        drop(log);
+        put(&store, 1).unwrap();
+    }
+    put(&store, 2).unwrap();
+    let version = store.version();
+    let store = open(&disk.power_cut_with(Survival::Nothing, 1)).unwrap();
+    assert_eq!((store.version(), last(&store)), (version, 2));
+    store.audit().unwrap();
+}
+
+#[test]
+fn a_batch_that_is_given_up_in_a_ready_segment_leaves_the_log_where_it_was() {
+    // Whatever call fails, from the one on that makes the segment ready, until the log has come to a further one.
+    let begin = |disk: &SimDisk| {
+        let store = open(disk).unwrap();
+        put(&store, 1).unwrap();
+        let mut tag = 1;
+        while !store.core().log.lock().appender.wants_next() {
+            tag += 1;
+            put(&store, tag).unwrap();
+        }
+        (store, tag)
+    };
+    let large = |store: &Store, tag: u64| {
+        let mut txn = store.begin()?;
+        txn.truncate(400)?;
+        for id in 0..250 {
+            txn.write(PageId(id), &[tag.to_le_bytes()[0]; PAGE])?;
+        }
+        txn.commit().map(drop)
+    };
+    let rehearsal = SimDisk::new(1);
+    let (store, tag) = begin(&rehearsal);
+    let from = rehearsal.io_count();
+    store.core().make_next_ready().unwrap();
+    large(&store, tag + 1).unwrap();
+    assert!(store.core().log.lock().appender.position().sequence >= 2);
+    for index in from..rehearsal.io_count() {
+        for fault in [Fault::ENOSPC, Fault::ShortWrite, Fault::Errno(24)] {
+            let disk = SimDisk::new(1);
+            let (store, tag) = begin(&disk);
+            disk.fail_at(index, fault);
+            let _ = store.core().make_next_ready();
+            let first = large(&store, tag + 1);
+            let when = format!("{fault:?} at {index}: {first:?}");
+            let second = if first.is_ok() { Ok(()) } else { large(&store, tag + 1) };
+            let version = store.version();
+            if let Err(Error::Poisoned { .. }) = second {
+                continue;
+            }
+            second.unwrap_or_else(|error| panic!("{when}: {error}"));
+            store.core().make_next_ready().unwrap();
+            large(&store, tag + 2).unwrap();
+            store.audit().unwrap();
+            let store = open(&disk.power_cut_with(Survival::Nothing, index)).unwrap();
+            assert_eq!(store.version(), version.next(), "{when}");
+            store.audit().unwrap();
+        }
+    }
+}
+
 #[test]
 fn without_a_pool_no_spare_file_is_made() {
     let disk = SimDisk::new(1);
@@ -176,7 +381,7 @@ fn packing_does_the_least_while_commits_need_the_disk() {
     for id in (0..2_000).step_by(3) {
         let mut txn = store.begin().unwrap();
         txn.write(PageId(id), &[2; PAGE]).unwrap();
-        txn.commit_with(crate::Durability::Buffered).unwrap();
+        txn.commit_with(Durability::Buffered).unwrap();
     }
     for _ in 0..2 {
         store.core().write_catalog_anew().unwrap();
@@ -231,7 +436,7 @@ fn a_file_that_cannot_be_opened_for_a_sync_has_lost_nothing() {
     put(&store, 1).unwrap();
     let mut txn = store.begin().unwrap();
     txn.write(PageId(2), &[2; PAGE]).unwrap();
-    txn.commit_with(crate::Durability::Buffered).unwrap();
+    txn.commit_with(Durability::Buffered).unwrap();
     // The group's write, then the opening.
     disk.fail_at(disk.io_count() + 1, Fault::Errno(24));
     let refused = store.sync();

@@ -181,7 +181,7 @@ impl Contents {
     }
 
     /// Whether a mapping of these contents lives.
-    fn is_mapped(&mut self) -> bool {
+    pub(super) fn is_mapped(&mut self) -> bool {
         // `get_mut` and not `strong_count`: it orders the last reads through a dropped mapping before what follows.
         Arc::get_mut(&mut self.block).is_none()
     }

@@ -68,7 +68,7 @@ impl Storage for MemoryStorage {
         if files.contains_key(name) {
             return Err(name::already_exists(name));
         }
-        let file = Arc::new(MemoryFile { contents: Mutex::new(Contents::paged(len, self.paging)?) });
+        let file = Arc::new(MemoryFile::alone(len, self.paging == Paging::Small)?);
         files.insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }
@@ -102,8 +102,21 @@ impl Storage for MemoryStorage {
 
 /// One file; it lives on without a name while a handle or a mapping does.
 #[derive(Debug)]
-struct MemoryFile {
+pub(crate) struct MemoryFile {
     contents: Mutex<Contents>,
+}
+
+impl MemoryFile {
+    /// A file of no storage, `len` zero bytes long. `is_small`: little will be written to it.
+    pub(crate) fn alone(len: u64, is_small: bool) -> io::Result<MemoryFile> {
+        let paging = if is_small { Paging::Small } else { Paging::Huge };
+        Ok(MemoryFile { contents: Mutex::new(Contents::paged(len, paging)?) })
+    }
+
+    /// Whether a mapping of it lives. If not, no reader sees what is written next.
+    pub(crate) fn is_mapped(&self) -> bool {
+        lock(&self.contents).is_mapped()
+    }
 }
 
 impl StorageFile for MemoryFile {
