@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::govern::Event;
 use crate::id::Version;
-use crate::log::ahead::SPARE;
+use crate::log::ahead::{SPARE, SpareInMaking};
 use crate::log::append::{AppendFailure, sync_apart};
 use crate::log::ready::{Making, sync_making};
 use crate::rate::Rate;
@@ -149,6 +149,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
     let _ = recovery;
     let mut load = Load::new();
     let (mut is_wasteful, mut is_postponed) = (false, false);
+    let mut spare: Option<SpareInMaking> = None;
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
         core.handover.work();
@@ -198,10 +199,13 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
         if has_looked && !load.is_busy() {
             core.log.lock().appender.forget_left_tail();
         }
+        if has_looked && let Some(spare) = spare.take_if(|_| core.is_disk_short()) {
+            spare.give_up(&core.segments);
+        }
         if has_looked
             && !is_wasteful
             && !load.is_busy()
-            && let Err(error) = core.prepare_ahead().and_then(|()| core.make_spare())
+            && let Err(error) = core.prepare_ahead().and_then(|()| core.make_spare(&mut spare))
         {
             core.tell_unless_full(error);
         }
@@ -261,16 +265,32 @@ impl Core {
     }
 
     /// Makes a file ready for the log to go on in, where it will soon want one. What fails costs speed and nothing else.
-    fn make_spare(&self) -> Result<()> {
+    /// Goes on with `begun` until somebody commits, and leaves there what isn't whole by then.
+    fn make_spare(&self, begun: &mut Option<SpareInMaking>) -> Result<()> {
         let allows = self.options.pool_max() > 0 && self.log.lock().appender.wants_spare();
         if !allows || self.is_disk_short() {
             return Ok(());
         }
-        self.segments.make_spare(&mut || {
-            self.handover.work();
-            self.check_poison()
-        })?;
-        self.log.lock().appender.keep_spare(SPARE.to_owned());
+        let mut spare = match begun.take() {
+            Some(spare) => spare,
+            None => SpareInMaking::begin(&self.segments)?,
+        };
+        let appended = || self.gauges.appended.load(Ordering::Relaxed);
+        let before = appended();
+        let whole = loop {
+            match self.check_poison().and_then(|()| spare.step(&self.segments)) {
+                Ok(false) if appended() == before => {}
+                done => break done,
+            }
+        };
+        match whole {
+            Ok(true) => self.log.lock().appender.keep_spare(SPARE.to_owned()),
+            Ok(false) => *begun = Some(spare),
+            Err(error) => {
+                spare.give_up(&self.segments);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

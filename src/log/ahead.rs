@@ -10,16 +10,21 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::append::{AppendFailure, Appender};
 use super::backing::{create_anew, disk_error};
 use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
+use crate::storage::StorageFile;
 use crate::sync::atomic::Ordering;
 
 /// How far ahead of the log a fresh segment is filled with zeros, and the share of a small segment that is enough.
 const PREPARE_BYTES: u64 = 1 << 20;
 const PREPARE_SHARE: u64 = 8;
+/// The most bytes of a batch for which zeros are written. Measured as means of a synced write to a fresh file, zeros included: 8 KiB
+/// 195 us instead of 255, 32 KiB 335 instead of 350, 48 KiB no less, 68 KiB 670 instead of 500.
+const SMALL_BYTES: u64 = 32 << 10;
 /// How far ahead of the log disk blocks are set aside.
 const RESERVE_BYTES: u64 = 4 << 20;
 /// Zeros that the store's thread writes, and syncs, in one go: what a commit's sync beside it may have to wait for.
@@ -58,7 +63,7 @@ impl Appender {
         let end = self.position.slot + slots;
         self.reserve_until(end)?;
         self.room.has_syncs |= will_sync;
-        let is_small = u64::from(slots) * self.segments.geometry().page_bytes() * 4 <= self.prepare_bytes();
+        let is_small = u64::from(slots) * self.segments.geometry().page_bytes() <= SMALL_BYTES;
         if will_sync && is_small && end > self.room.prepared {
             let until = end.saturating_add(self.slots_in(self.prepare_bytes())).min(self.room.reserved);
             self.write_zeros_until(until)?;
@@ -128,7 +133,7 @@ impl Appender {
         self.room.has_syncs
             && self.position.next_is_fresh
             && self.pool_len() == 0
-            && self.position.slot > self.segments.geometry().segment_slots() / 4
+            && self.position.slot > self.segments.geometry().segment_slots() / 2
     }
 }
 
@@ -141,32 +146,42 @@ fn write_zeros<E>(range: Range<u64>, mut write: impl FnMut(&[u8], u64) -> Result
     Ok(())
 }
 
-impl Segments {
-    /// Makes the spare file, written whole and synced piece by piece. `between` is called after each; after an error nothing
-    /// is left of the file, or nothing that anybody refers to.
-    pub(crate) fn make_spare(&self, between: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let made = self.write_spare(between);
-        if made.is_err() {
-            // If this fails too, the next opening finds a file that nothing refers to, and removes it.
-            let _ = self.storage().remove(SPARE);
-        }
-        made
+/// The spare file while it is written, in pieces that may lie far apart in time. Given up, nothing is left of it, or nothing that anybody
+/// refers to.
+pub(crate) struct SpareInMaking {
+    file: Arc<dyn StorageFile>,
+    /// Where the next piece begins.
+    at: u64,
+}
+
+impl SpareInMaking {
+    pub(crate) fn begin(segments: &Segments) -> Result<SpareInMaking> {
+        let (storage, len) = (segments.storage(), segments.geometry().segment_bytes());
+        let file = create_anew(storage, SPARE, len)?;
+        file.reserve(0, len)
+            .map_err(|error| disk_error("reserve room in", storage.path(SPARE), len, error))?;
+        Ok(SpareInMaking { file, at: 0 })
     }
 
-    fn write_spare(&self, between: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let (storage, len) = (self.storage(), self.geometry().segment_bytes());
+    /// Writes a further piece, and syncs it. `true` once the file is whole, and durable.
+    pub(crate) fn step(&mut self, segments: &Segments) -> Result<bool> {
+        let (storage, len) = (segments.storage(), segments.geometry().segment_bytes());
         let path = || storage.path(SPARE);
-        let file = create_anew(storage, SPARE, len)?;
-        file.reserve(0, len).map_err(|error| disk_error("reserve room in", path(), len, error))?;
-        for start in (0..len).step_by(PIECE_BYTES) {
-            let end = len.min(start + PIECE_BYTES as u64);
-            write_zeros(start..end, |zeros, at| {
-                let written = file.write_all_at(&[IoSlice::new(zeros)], at);
-                written.map_err(|error| disk_error("write to", path(), len, error))
-            })?;
-            file.sync().map_err(|error| Error::io("sync", path(), error))?;
-            between()?;
+        let end = len.min(self.at + PIECE_BYTES as u64);
+        write_zeros(self.at..end, |zeros, at| {
+            let written = self.file.write_all_at(&[IoSlice::new(zeros)], at);
+            written.map_err(|error| disk_error("write to", path(), len, error))
+        })?;
+        self.file.sync().map_err(|error| Error::io("sync", path(), error))?;
+        self.at = end;
+        if end == len {
+            storage.sync_dir().map_err(|error| Error::io("sync", storage.path(""), error))?;
         }
-        storage.sync_dir().map_err(|error| Error::io("sync", storage.path(""), error))
+        Ok(end == len)
+    }
+
+    pub(crate) fn give_up(self, segments: &Segments) {
+        // If this fails, the next opening finds a file that nothing refers to, and removes it.
+        let _ = segments.storage().remove(SPARE);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Load;
-use crate::log::ahead::SPARE;
+use crate::log::ahead::{SPARE, SpareInMaking};
 use crate::log::segment::file_name;
 use crate::space::{Budget, Effort};
 use crate::storage::sim::{Fault, IoKind, SimDisk, Survival};
@@ -41,7 +41,7 @@ fn put_with(store: &Store, tag: u64, durability: Durability) -> crate::Result<()
 }
 
 fn ahead(store: &Store) -> crate::Result<()> {
-    store.core().prepare_ahead().and_then(|()| store.core().make_spare())
+    store.core().prepare_ahead().and_then(|()| store.core().make_spare(&mut None))
 }
 
 /// Commits, and counts in `acknowledged` those that succeeded.
@@ -353,6 +353,39 @@ fn a_batch_that_is_given_up_in_a_ready_segment_leaves_the_log_where_it_was() {
             store.audit().unwrap();
         }
     }
+}
+
+#[test]
+fn a_spare_file_that_commits_interrupt_is_gone_on_with_or_given_up() {
+    let disk = SimDisk::new(1);
+    let options = Options::new().page_size(512).segment_size(1 << 20).background(false).pool_segments(1);
+    let store = Store::open_on(Arc::new(disk.storage()), options).unwrap();
+    let mut tag = 0;
+    while !store.core().log.lock().appender.wants_spare() {
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    let segments = &store.core().segments;
+    let mut begun = SpareInMaking::begin(segments).unwrap();
+    assert!(!begun.step(segments).unwrap());
+    put(&store, tag + 1).unwrap();
+    let written = |disk: &SimDisk| {
+        let writes = disk.calls().into_iter().filter(|call| call.kind == IoKind::Write && call.file == SPARE);
+        writes.map(|call| call.len).sum::<u64>()
+    };
+    let mut begun = Some(begun);
+    store.core().make_spare(&mut begun).unwrap();
+    assert!(begun.is_none());
+    // Each byte once.
+    assert_eq!((store.stats().free_segments, written(&disk)), (1, 1 << 20));
+    let names = store.core().log.lock().appender.take_spares();
+    assert_eq!(names, [SPARE]);
+    // One whose disk fails leaves no file.
+    let mut begun = Some(SpareInMaking::begin(segments).unwrap());
+    disk.fail_at(disk.io_count() + 1, Fault::ENOSPC);
+    assert!(store.core().make_spare(&mut begun).is_err() && begun.is_none());
+    assert!(disk.read_file(SPARE).is_err());
+    assert_eq!(last(&store), tag + 1);
 }
 
 #[test]
