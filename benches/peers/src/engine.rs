@@ -22,6 +22,11 @@ pub(crate) enum Promise {
 pub(crate) trait Pages {
     /// Lets `see` look at the bytes of page `id`, in place if the store can do that.
     fn read<R>(&self, id: u64, see: impl FnOnce(&[u8]) -> R) -> Result<R>;
+
+    /// Adds up what `see` says of several pages, in one call of the store if it has such a call.
+    fn read_together(&self, ids: &[u64], see: impl Fn(&[u8]) -> u64) -> Result<u64> {
+        ids.iter().try_fold(0_u64, |sum, id| Ok(sum.wrapping_add(self.read(*id, &see)?)))
+    }
 }
 
 /// One thread's way to read.

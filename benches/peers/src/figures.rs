@@ -56,7 +56,7 @@ pub(crate) fn metrics(work: &Work) -> &'static [Metric] {
     const MIX: &[Metric] = &[metric("ops_per_s", "operations", "/s", More)];
     match work {
         Work::Pin => PIN,
-        Work::Read { threads: 1, .. } => READ,
+        Work::Read { threads: 1, .. } | Work::ReadTogether { .. } => READ,
         Work::Read { .. } => READ_THREADS,
         Work::Commit { is_durable: true, pages: 1, .. } => ONE_DURABLE,
         Work::Commit { is_durable: true, .. } => MANY_DURABLE,
@@ -72,6 +72,13 @@ pub(crate) fn metrics(work: &Work) -> &'static [Metric] {
     }
 }
 
+fn name_of(look: Look) -> (&'static str, &'static str) {
+    match look {
+        Look::EightBytes => ("8", "8 bytes"),
+        Look::WholePage => ("page", "the whole page"),
+    }
+}
+
 /// A work's name in a figure's id, and for people.
 pub(crate) fn name(work: &Work) -> (String, String) {
     match work {
@@ -81,12 +88,13 @@ pub(crate) fn name(work: &Work) -> (String, String) {
                 Choice::Uniform => ("random", "random"),
                 Choice::Zipfian => ("zipfian", "zipfian"),
             };
-            let (look_id, look) = match look {
-                Look::EightBytes => ("8", "8 bytes"),
-                Look::WholePage => ("page", "the whole page"),
-            };
+            let (look_id, look) = name_of(*look);
             let some = if *threads == 1 { String::new() } else { format!(", {threads} threads") };
             (format!("read-{choice_id}-{look_id}-{threads}"), format!("{choice} reads of {look}{some}"))
+        }
+        Work::ReadTogether { look } => {
+            let (look_id, look) = name_of(*look);
+            (format!("read-together-{look_id}"), format!("random reads of {look}, 64 ids at once"))
         }
         Work::Commit { is_durable, pages, writers } => {
             let promise = if *is_durable { "durable" } else { "buffered" };

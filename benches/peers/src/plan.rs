@@ -51,6 +51,8 @@ pub(crate) fn groups() -> Vec<Group> {
         read(Uniform, WholePage, 1),
         read(Zipfian, EightBytes, 1),
         read(Zipfian, WholePage, 1),
+        Work::ReadTogether { look: EightBytes },
+        Work::ReadTogether { look: WholePage },
     ];
     let threads = [2, 4, 8].map(|threads| read(Uniform, WholePage, threads)).to_vec();
     let one = |is_durable| Work::Commit { is_durable, pages: 1, writers: 1 };

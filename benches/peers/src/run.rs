@@ -194,7 +194,10 @@ impl Contest {
     /// Every other round goes backwards, so that nobody always comes after the same neighbour.
     fn sample(&mut self, work: &Work, rounds: u32) -> Result<Vec<Samples>> {
         let mut all: Vec<Samples> = self.children.iter().map(|_| Samples::default()).collect();
-        let writes = !matches!(work, Work::Pin | Work::Read { .. } | Work::Fork | Work::BeforeKill);
+        let writes = !matches!(
+            work,
+            Work::Pin | Work::Read { .. } | Work::ReadTogether { .. } | Work::Fork | Work::BeforeKill
+        );
         for round in 0..rounds {
             let mut order: Vec<usize> = (0..self.children.len()).collect();
             if round % 2 == 1 {

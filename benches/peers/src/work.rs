@@ -29,6 +29,10 @@ pub(crate) enum Work {
         look: Look,
         threads: u32,
     },
+    /// The same at random from one thread, where 64 ids are known at once.
+    ReadTogether {
+        look: Look,
+    },
     /// Commit transactions of `pages` random pages each from `writers` threads.
     Commit {
         is_durable: bool,

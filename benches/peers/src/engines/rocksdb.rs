@@ -28,6 +28,14 @@ impl Pages for Snapshot<'static> {
             None => Err(lost(id)),
         }
     }
+
+    fn read_together(&self, ids: &[u64], see: impl Fn(&[u8]) -> u64) -> Result<u64> {
+        let found = self.multi_get(ids.iter().map(|id| id.to_be_bytes()));
+        found
+            .into_iter()
+            .zip(ids)
+            .try_fold(0_u64, |sum, (bytes, id)| Ok(sum.wrapping_add(see(&bytes?.ok_or_else(|| lost(*id))?))))
+    }
 }
 
 impl Reader for Rocks {

@@ -20,7 +20,22 @@ impl Pages for View<'_> {
             None => Err(lost(id)),
         }
     }
+
+    fn read_together(&self, ids: &[u64], see: impl Fn(&[u8]) -> u64) -> Result<u64> {
+        let mut sum = 0_u64;
+        for ids in ids.chunks(TOGETHER) {
+            let mut asked = [PageId(0); TOGETHER];
+            asked.iter_mut().zip(ids).for_each(|(asked, id)| *asked = PageId(*id));
+            for (id, page) in ids.iter().zip(self.pages(&asked[..ids.len()])?) {
+                sum = sum.wrapping_add(see(page.ok_or_else(|| lost(*id))?));
+            }
+        }
+        Ok(sum)
+    }
 }
+
+/// Pages of a call.
+const TOGETHER: usize = 64;
 
 impl Pages for Snapshot {
     fn read<R>(&self, id: u64, see: impl FnOnce(&[u8]) -> R) -> Result<R> {

@@ -75,7 +75,10 @@ pub(crate) fn perform<E: Engine>(
     let was_settled = ground.is_settled.swap(false, Ordering::Relaxed);
     match work {
         Work::Pin => reads::pin(ground, time),
-        Work::Read { choice, look, threads } => reads::read(ground, *choice, *look, *threads, time, seed),
+        Work::Read { choice, look, threads } => {
+            reads::read(ground, (*choice, *look), *threads, 1, time, seed)
+        }
+        Work::ReadTogether { look } => reads::read(ground, (Choice::Uniform, *look), 1, 64, time, seed),
         Work::Commit { is_durable, pages, writers } => {
             if *is_durable && E::HAS_SYNC && !was_settled {
                 settle::settle(ground)?;

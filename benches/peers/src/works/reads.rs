@@ -44,9 +44,9 @@ fn time_pins(time: Duration, pin: impl Fn() -> Result) -> Result<f64> {
 
 pub(super) fn read<E: Engine>(
     ground: &Ground<E>,
-    choice: Choice,
-    look: Look,
+    (choice, look): (Choice, Look),
     threads: u32,
+    together: usize,
     time: Duration,
     seed: u64,
 ) -> Result<Values> {
@@ -57,10 +57,14 @@ pub(super) fn read<E: Engine>(
         let from = ((seed.wrapping_mul(31) + thread * 7) as usize * READS * 11) % ids.len();
         barrier.wait();
         match look {
-            Look::EightBytes => read_some::<E>(ground, &reader, ids, from, time, first_word, |_, word| word),
-            Look::WholePage => read_some::<E>(ground, &reader, ids, from, time, sum, |id, word| {
-                ground.contents.sum(id, word)
-            }),
+            Look::EightBytes => {
+                read_some::<E>(ground, &reader, (ids, from, together), time, first_word, |_, word| word)
+            }
+            Look::WholePage => {
+                read_some::<E>(ground, &reader, (ids, from, together), time, sum, |id, word| {
+                    ground.contents.sum(id, word)
+                })
+            }
         }
     };
     let each: Vec<(u64, Duration)> = std::thread::scope(|scope| {
@@ -78,8 +82,7 @@ pub(super) fn read<E: Engine>(
 fn read_some<E: Engine>(
     ground: &Ground<E>,
     reader: &E::Reader,
-    ids: &[u64],
-    from: usize,
+    (ids, from, together): (&[u64], usize, usize),
     time: Duration,
     look: impl Fn(&[u8]) -> u64,
     expect: impl Fn(u64, u64) -> u64,
@@ -87,8 +90,17 @@ fn read_some<E: Engine>(
     let (start, mut at, mut count, mut seen) = (Instant::now(), from, 0, 0_u64);
     while start.elapsed() < time {
         let view = reader.pin()?;
-        for id in &ids[at..at + READS] {
-            seen = seen.wrapping_add(view.read(*id, &look)?);
+        match together {
+            1 => {
+                for id in &ids[at..at + READS] {
+                    seen = seen.wrapping_add(view.read(*id, &look)?);
+                }
+            }
+            _ => {
+                for ids in ids[at..at + READS].chunks(together) {
+                    seen = seen.wrapping_add(view.read_together(ids, &look)?);
+                }
+            }
         }
         count += READS;
         at = (at + READS) % ids.len();
