@@ -69,6 +69,12 @@ instructions:
 tour:
     cargo run --example tour
 
+# redb on vellum: its tests, and what it looks like. A package of its own, so that who tests vellum doesn't compile redb.
+redb cuts="30" kills="4":
+    VELLUM_REDB_CUTS={{cuts}} VELLUM_REDB_KILLS={{kills}} \
+        cargo test --locked --manifest-path examples/redb/Cargo.toml
+    cargo run --locked --manifest-path examples/redb/Cargo.toml
+
 # Each byte flipped, each length cut.
 corrupt:
     VELLUM_FLIP_STEP=1 cargo test --release --test corrupt -- --nocapture

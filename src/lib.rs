@@ -47,6 +47,7 @@
 //! | go back in time | [`Store::set_history`], [`Store::snapshot_at`], [`Store::snapshot_at_time`], [`Store::rollback_to`] |
 //! | check | [`Store::verify`], [`Snapshot::verify`], [`Store::stats`], [`Store::recovery`] |
 //! | have SQLite on it: readers that never wait, snapshots, a database per test | `sqlite` (feature `sqlite`) |
+//! | put an engine on it that keeps everything in one file | [`StoreFile`] |
 //! | bring another disk, or a hostile one | [`storage::Storage`], [`Store::open_on`], `storage::sim` (feature `sim`) |
 //!
 //! # What holds
@@ -70,6 +71,7 @@ mod clone;
 mod commit;
 mod core;
 mod error;
+mod file;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -119,6 +121,7 @@ pub use audit::Audit;
 pub use calendar::Period;
 pub use clone::Cloned;
 pub use error::{Error, Result};
+pub use file::StoreFile;
 pub use govern::{Event, RetainedPolicy};
 pub use group::{
     Group, GroupCreated, GroupId, GroupSnapshot, GroupSummary, MemberSummary, verify_group_export,

@@ -200,7 +200,6 @@ impl Snapshot {
     }
 
     /// The version in which a page was written or freed; zero if it never was.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn birth_of(&self, id: PageId) -> Result<Version> {
         Ok(lookup(&self.core.slab, self.root(), id, &self.core.epoch.pin())?.birth())
     }

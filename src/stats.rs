@@ -79,7 +79,6 @@ impl Counters {
     }
 
     /// Transactions that were committed so far.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn transactions(&self) -> u64 {
         self.transactions.load(Ordering::Relaxed)
     }

@@ -287,7 +287,6 @@ impl WriteTxn {
     }
 
     /// Raises the page count: a growth that nobody else's collides with, and that is no change of the end for the log.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn grow(&mut self, page_count: u64) -> Result<()> {
         check_page_count(page_count)?;
         self.page_count = self.page_count.max(page_count);
@@ -364,7 +363,6 @@ impl WriteTxn {
     ///
     /// # Errors
     /// As [`WriteTxn::commit`].
-    #[cfg(feature = "sqlite")]
     pub(crate) fn commit_unchanged(mut self, durability: Durability) -> Result<Version> {
         let contents = (self.snapshot.fingerprint(), self.snapshot.page_count());
         self.reads.get_or_insert_default().get_mut().contents = Some(contents);
@@ -387,7 +385,6 @@ impl WriteTxn {
     }
 
     /// The transaction's own bytes of a page, if it wrote any.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn written(&self, id: PageId) -> Option<&[u8]> {
         match self.pages.get(&id) {
             Some(Private::Written(bytes)) => Some(bytes),
@@ -396,20 +393,18 @@ impl WriteTxn {
     }
 
     /// The pages that the transaction wrote or freed.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn touched(&self) -> Vec<PageId> {
         self.pages.keys().copied().collect()
     }
 
-    /// Whether any page differs from the snapshot's. Costs a comparison of each page up to the first that does.
-    #[cfg(feature = "sqlite")]
+    /// Whether any page differs from the snapshot's, or was cut off. Costs a comparison of each page up to the first that does.
     pub(crate) fn differs(&self) -> Result<bool> {
         self.differs_but_for(None)
     }
 
-    #[cfg(feature = "sqlite")]
     fn differs_but_for(&self, spared: Option<PageId>) -> Result<bool> {
-        if self.page_count != self.snapshot.page_count() {
+        let was_cut = self.truncate_to.is_some_and(|cut| cut < self.snapshot.page_count());
+        if was_cut || self.page_count != self.snapshot.page_count() {
             return Ok(true);
         }
         let view = self.snapshot.view();

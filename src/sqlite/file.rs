@@ -4,8 +4,8 @@
 //! readers see one state and nobody waits for them. RESERVED takes the one slot for writers; it is refused with
 //! `SQLITE_BUSY_SNAPSHOT` if the pinned version is no longer the current one. EXCLUSIVE waits for nobody.
 //!
-//! What SQLite writes stays in a [`WriteTxn`], which is the overlay that is read through, also for pages that a small cache
-//! spills in the middle of a transaction. It is committed, once, when SQLite says that the transaction is complete: at the end
+//! Reading and writing the file's bytes is [`StoreFile`]'s part, with what was written laid over the version, also pages that a
+//! small cache spills in the middle of a transaction. It is committed, once, when SQLite says that the transaction is complete: at the end
 //! of a batch of atomic writes if it was built for those, and else when it has the file synced. `SQLITE_FCNTL_SYNC` is sent even
 //! with `synchronous=OFF`. What is left when the lock is dropped was never completed and is forgotten.
 //!
@@ -20,14 +20,13 @@ use libsqlite3_sys as ffi;
 
 use super::database::{Database, Identity, identity_of};
 use super::error::{Doing, code_of, tell};
-use super::header::{CHANGE_MARK, FORMATS, Header, are_same_but_for_counters};
+use super::header::{CHANGE_MARK, FORMATS, Header, are_same_but_for_counters, hide_wal};
 use super::lending::Lending;
-use super::pages::{hide_wal, parts, read_snapshot, read_txn};
 use crate::error::{Error, Result};
-use crate::id::{PageId, Version};
-use crate::options::{Durability, Isolation};
+use crate::file::StoreFile;
+use crate::id::PageId;
+use crate::options::Durability;
 use crate::snapshot::Snapshot;
-use crate::txn::WriteTxn;
 
 /// Files are numbered, for the writer's slot.
 static FILES: AtomicU64 = AtomicU64::new(1);
@@ -48,13 +47,9 @@ pub(super) struct MainFile {
     /// Whether SQLite may hand over batches of atomic writes.
     pub(super) has_batches: bool,
     lock: c_int,
-    /// What is read, from SHARED on.
-    pub(super) snapshot: Option<Snapshot>,
-    /// What was written and not committed, and the file's length then.
-    pub(super) txn: Option<(WriteTxn, u64)>,
+    /// What is read, from SHARED on, and what was written and not committed.
+    pub(super) file: Option<StoreFile>,
     failed: Option<c_int>,
-    /// Somebody else changed pages right behind a commit, so that no version has what SQLite's cache now holds.
-    pub(super) is_overtaken: bool,
     pub(super) durability: Durability,
     /// The contents that SQLite's page cache is true for, as far as it is known.
     cached: Option<Identity>,
@@ -82,10 +77,8 @@ impl MainFile {
             fixed,
             has_batches,
             lock: ffi::SQLITE_LOCK_NONE,
-            snapshot: None,
-            txn: None,
+            file: None,
             failed: None,
-            is_overtaken: false,
             durability: Durability::Sync,
             cached: None,
             mark: None,
@@ -104,17 +97,37 @@ impl MainFile {
     /// Ends the transaction that is being written, and everything else that it still tries.
     fn fail(&mut self, error: &Error, doing: Doing) -> c_int {
         let code = self.note(error, doing);
-        self.txn = None;
+        self.discard();
         self.failed = Some(code);
         code
     }
 
     /// The snapshot that the connection reads, or the current version.
     pub(super) fn reading(&self) -> Snapshot {
-        match self.snapshot.as_ref().or(self.fixed.as_ref()) {
+        match self.snapshot().or(self.fixed.as_ref()) {
             Some(snapshot) => snapshot.clone(),
             None => self.database.store.snapshot(),
         }
+    }
+
+    /// The version that is read, from SHARED on.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.file.as_ref().map(StoreFile::snapshot)
+    }
+
+    fn discard(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.discard();
+        }
+    }
+
+    /// Whether somebody else changed pages right behind a commit, so that no version has what SQLite's cache now holds.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.file.as_ref().is_some_and(StoreFile::is_overtaken)
+    }
+
+    fn is_changed(&self) -> bool {
+        self.file.as_ref().is_some_and(StoreFile::is_changed)
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -142,7 +155,7 @@ impl MainFile {
                 None => self.database.store.try_snapshot(),
             };
             match pinned {
-                Ok(snapshot) => self.snapshot = Some(snapshot),
+                Ok(snapshot) => self.file = Some(StoreFile::new(snapshot)),
                 Err(error) => return self.note(&error, Doing::Locking),
             }
             self.lock = ffi::SQLITE_LOCK_SHARED;
@@ -179,27 +192,26 @@ impl MainFile {
         self.database.store.core().check_poison()?;
         self.database.pay()?;
         let current = self.database.store.snapshot();
-        let is_same = self.snapshot.as_ref().is_some_and(|mine| {
+        let is_same = self.snapshot().is_some_and(|mine| {
             mine.version() == current.version() || identity_of(mine) == identity_of(&current)
         });
         if is_same {
-            self.snapshot = Some(current);
+            self.file = Some(StoreFile::new(current));
         }
         Ok(is_same)
     }
 
     pub(super) fn unlock(&mut self, level: c_int) -> c_int {
         if level < ffi::SQLITE_LOCK_RESERVED && self.is_writing() {
-            self.txn = None;
+            self.discard();
             self.database.leave_writer(self.number);
         }
         if level < ffi::SQLITE_LOCK_RESERVED {
             self.failed = None;
         }
         if level == ffi::SQLITE_LOCK_NONE {
-            self.snapshot = None;
+            self.file = None;
             self.end_lending();
-            self.is_overtaken = false;
         }
         self.lock = self.lock.min(level);
         ffi::SQLITE_OK
@@ -209,7 +221,7 @@ impl MainFile {
 
     /// Bytes of the file as it is seen now.
     pub(super) fn len(&self) -> Result<u64> {
-        match &self.txn {
+        match self.file.as_ref().and_then(StoreFile::written) {
             Some((_, len)) => Ok(*len),
             None => self.len_of(&self.reading()),
         }
@@ -233,7 +245,7 @@ impl MainFile {
     }
 
     pub(super) fn read(&mut self, buf: &mut [u8], offset: u64) -> c_int {
-        if self.is_overtaken {
+        if self.is_overtaken() {
             buf.fill(0);
             return self.refuse_overtaken();
         }
@@ -256,37 +268,21 @@ impl MainFile {
             *buf = mark;
             return Ok(true);
         }
-        let (end, is_whole) = match &self.txn {
-            Some((txn, len)) => {
-                let have = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
-                let (head, rest) = buf.split_at_mut(have);
-                rest.fill(0);
-                read_txn(txn, self.page_size, head, offset)?;
-                (offset + have as u64, rest.is_empty())
-            }
-            None => {
-                let current;
-                let snapshot = match self.snapshot.as_ref().or(self.fixed.as_ref()) {
-                    Some(snapshot) => snapshot,
-                    None => {
-                        current = self.database.store.snapshot();
-                        &current
-                    }
-                };
-                read_snapshot(snapshot, self.page_size, buf, offset)?
-            }
+        let have = match &self.file {
+            Some(file) => file.read_at(buf, offset)?,
+            None => self.reading().read_at(buf, offset)?,
         };
-        if offset < FORMATS.end && end > FORMATS.start {
+        if offset < FORMATS.end && offset + have as u64 > FORMATS.start {
             hide_wal(buf, offset);
         }
         // Not the header alone, which is read before there is a cache.
         if offset == 0 && buf.len() >= PAGE_BYTES_MIN {
             self.mark = mark_in(buf);
-            if self.txn.is_none() {
-                self.cached = self.snapshot.as_ref().map(identity_of);
+            if !self.is_changed() {
+                self.cached = self.snapshot().map(identity_of);
             }
         }
-        Ok(is_whole)
+        Ok(have == buf.len())
     }
 
     /// SQLite asks whether its cache is still true, by comparing these bytes with those that it remembers. They hold counters,
@@ -294,8 +290,8 @@ impl MainFile {
     /// store them ([`MainFile::try_commit`]). So the answer is what it remembers, or what it surely doesn't. `None`: there is
     /// nothing to compare with.
     fn answer_mark(&mut self) -> Option<Mark> {
-        let snapshot =
-            self.snapshot.as_ref().filter(|snapshot| self.txn.is_none() && snapshot.page_count() > 0)?;
+        let file = self.file.as_ref().filter(|file| !file.is_changed())?;
+        let snapshot = Some(file.snapshot()).filter(|snapshot| snapshot.page_count() > 0)?;
         let (now, mark) = (identity_of(snapshot), self.mark?);
         match self.cached.replace(now)? == now {
             true => Some(mark),
@@ -312,7 +308,7 @@ impl MainFile {
         if !self.is_writing() {
             return self.refuse_unlocked();
         }
-        if self.is_overtaken {
+        if self.is_overtaken() {
             return self.refuse_overtaken();
         }
         match self.try_write(bytes, offset) {
@@ -331,36 +327,24 @@ impl MainFile {
         tell(ffi::SQLITE_IOERR_WRITE, self.message.as_deref().unwrap_or_default())
     }
 
-    fn txn(&mut self) -> Result<&mut (WriteTxn, u64)> {
-        if self.txn.is_none() {
-            let snapshot = self.reading();
-            let len = self.len_of(&snapshot)?;
-            self.txn = Some((WriteTxn::new(snapshot, Isolation::Snapshot), len));
-        }
-        let closed =
-            Error::InvalidOption { option: "transaction", value: "none".into(), expected: "one is".into() };
-        self.txn.as_mut().ok_or(closed)
+    /// The file, to be written to. Only SQLite's header tells its length.
+    fn writing(&mut self) -> Result<&mut StoreFile> {
+        let len = match self.is_changed() {
+            true => None,
+            false => Some(self.len()?),
+        };
+        let unlocked =
+            Error::InvalidOption { option: "lock", value: "none".into(), expected: "one is".into() };
+        let file = self.file.as_mut().ok_or(unlocked)?;
+        file.begin(len)?;
+        Ok(file)
     }
 
     fn try_write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
         if offset == 0 {
             self.mark = mark_in(bytes);
         }
-        let page_size = self.page_size;
-        let (txn, len) = self.txn()?;
-        let end = offset + bytes.len() as u64;
-        if end > *len {
-            txn.grow(end.div_ceil(page_size))?;
-            *len = end;
-        }
-        for (id, start, part) in parts(page_size, offset, bytes.len()) {
-            let bytes = &bytes[part];
-            match bytes.len() as u64 == page_size {
-                true => txn.write(id, bytes)?,
-                false => txn.page_mut(id)?[start..start + bytes.len()].copy_from_slice(bytes),
-            }
-        }
-        Ok(())
+        self.writing()?.write_at(bytes, offset)
     }
 
     pub(super) fn truncate(&mut self, len: u64) -> c_int {
@@ -370,7 +354,7 @@ impl MainFile {
         if !self.is_writing() {
             return self.refuse_unlocked();
         }
-        if self.is_overtaken {
+        if self.is_overtaken() {
             return self.refuse_overtaken();
         }
         match self.try_truncate(len) {
@@ -380,18 +364,10 @@ impl MainFile {
     }
 
     fn try_truncate(&mut self, len: u64) -> Result<()> {
-        if self.len()? == len {
-            return Ok(());
+        match self.len()? == len {
+            true => Ok(()),
+            false => self.writing()?.set_len(len),
         }
-        let page_size = self.page_size;
-        let (txn, old) = self.txn()?;
-        let pages = len.div_ceil(page_size);
-        match pages < txn.page_count() {
-            true => txn.truncate(pages)?,
-            false => txn.grow(pages)?,
-        }
-        *old = len;
-        Ok(())
     }
 
     // ---- committing --------------------------------------------------------------------------------------------------
@@ -408,35 +384,29 @@ impl MainFile {
     }
 
     fn try_commit(&mut self) -> Result<()> {
-        let Some((mut txn, len)) = self.txn.take() else { return Ok(()) };
-        let first = txn.written(PageId(0));
-        // The file is cut only after SQLite's own commit; the header tells already, and so it is one commit here.
-        let header = first.and_then(Header::read).and_then(|header| header.file_len());
-        if let Some(file_len) = header.filter(|file_len| *file_len < len) {
-            txn.truncate(file_len.div_ceil(self.page_size))?;
-        }
-        // A rollback writes back what was there. Only a completed transaction changes page 1 for sure.
-        if !txn.differs()? {
-            return Ok(());
-        }
-        // Most often it is the counter of changes alone that does, which nobody needs: see `answer_mark`.
-        txn.spare(PageId(0), are_same_but_for_counters)?;
-        let (touched, page_count) = (txn.touched(), txn.page_count());
-        let counters = &self.database.store.core().counters;
-        let transactions = counters.transactions();
-        let version = txn.commit_unchanged(self.durability)?;
-        let now = self.database.store.snapshot();
-        let before = self.snapshot.replace(now.clone());
-        // It was committed on what was read. Nothing came behind it, and nothing else is in this version?
-        let is_alone = now.version() == version && counters.transactions() == transactions + 1;
-        let before = before.filter(|_| !is_alone);
-        self.cached = Some(identity_of(&now));
-        if let Some(before) = before
-            && !is_only_change(&before, &now, version, &touched, page_count).unwrap_or(false)
-        {
-            // The next transaction finds the cache to be another version's.
-            self.cached = Some(identity_of(&before));
-            self.is_overtaken = true;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let (page_size, before) = (self.page_size, identity_of(file.snapshot()));
+        let committed = file.commit_prepared(self.durability, |txn, len| {
+            let first = txn.written(PageId(0));
+            // The file is cut only after SQLite's own commit; the header tells already, and so it is one commit here.
+            let header = first.and_then(Header::read).and_then(|header| header.file_len());
+            if let Some(file_len) = header.filter(|file_len| *file_len < len) {
+                txn.truncate(file_len.div_ceil(page_size))?;
+            }
+            // A rollback writes back what was there. Only a completed transaction changes page 1 for sure.
+            if !txn.differs()? {
+                return Ok(false);
+            }
+            // Most often it is the counter of changes alone that does, which nobody needs: see `answer_mark`.
+            txn.spare(PageId(0), are_same_but_for_counters)?;
+            Ok(true)
+        })?;
+        if committed.is_some() {
+            self.cached = Some(match file.is_overtaken() {
+                // The next transaction finds the cache to be another version's.
+                true => before,
+                false => identity_of(file.snapshot()),
+            });
         }
         Ok(())
     }
@@ -452,7 +422,7 @@ impl MainFile {
     /// A batch of atomic writes was given up: so is the whole transaction.
     pub(super) fn give_up(&mut self) -> c_int {
         if self.failed.is_none() {
-            self.txn = None;
+            self.discard();
             self.failed = Some(ffi::SQLITE_ABORT_ROLLBACK);
         }
         ffi::SQLITE_OK
@@ -469,24 +439,4 @@ impl Drop for MainFile {
 fn mark_in(page: &[u8]) -> Option<Mark> {
     let range = usize::try_from(CHANGE_MARK.start).ok()?..usize::try_from(CHANGE_MARK.end).ok()?;
     page.get(range)?.try_into().ok()
-}
-
-/// Whether what differs from `before` is what `version` changed and nothing else. After a commit the current version may be
-/// another's: that can be a new name, which changes no page; or a change of pages, which SQLite's cache would know nothing of.
-fn is_only_change(
-    before: &Snapshot,
-    now: &Snapshot,
-    version: Version,
-    touched: &[PageId],
-    page_count: u64,
-) -> Result<bool> {
-    if now.page_count() != page_count {
-        return Ok(false);
-    }
-    for (id, _) in now.diff(before)?.into_iter().filter(|(id, _)| id.0 < page_count) {
-        if touched.binary_search(&id).is_err() || now.birth_of(id)? != version {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -20,7 +20,7 @@ impl MainFile {
     /// Lends bytes of a page where they lie, until [`MainFile::take_back`]; `None`: read them instead.
     pub(super) fn lend(&mut self, offset: u64, len: usize) -> Option<*const u8> {
         let end = offset.checked_add(len as u64)?;
-        if end > u64::try_from(self.lending.limit).ok()? || self.is_overtaken {
+        if end > u64::try_from(self.lending.limit).ok()? || self.is_overtaken() {
             return None;
         }
         let page_size = self.page_size;
@@ -28,12 +28,13 @@ impl MainFile {
         if start as u64 + len as u64 > page_size || id.0 == 0 {
             return None;
         }
-        if let Some((txn, len)) = &self.txn
+        let file = self.file.as_ref()?;
+        if let Some((txn, len)) = file.written()
             && (txn.written(id).is_some() || end > *len)
         {
             return None;
         }
-        let snapshot = self.snapshot.as_ref()?;
+        let snapshot = file.snapshot();
         let Lending { lenders, lent, .. } = &mut self.lending;
         if lenders.last().is_none_or(|lender| lender.version() != snapshot.version()) {
             lenders.push(Lender::new(snapshot));
@@ -59,9 +60,9 @@ impl MainFile {
         if self.lending.lent > 0 {
             return;
         }
-        match (&self.snapshot, &mut self.lending.lenders[..]) {
+        match (&self.file, &mut self.lending.lenders[..]) {
             // Most often the next page is lent from the same version, at once.
-            (Some(snapshot), [lender]) if lender.version() == snapshot.version() => lender.end(),
+            (Some(file), [lender]) if lender.version() == file.snapshot().version() => lender.end(),
             _ => self.lending.lenders.clear(),
         }
     }

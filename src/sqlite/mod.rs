@@ -72,7 +72,6 @@ mod header;
 mod journal;
 mod lending;
 mod methods;
-mod pages;
 mod registry;
 mod tables;
 mod template;
