@@ -170,7 +170,8 @@ fn reopening_forgets_no_space() {
         if round < 3 {
             most = most.max(segments);
         }
-        assert!(segments <= most + 2, "{segments} files after {round} rounds, {most} before");
+        // How many stand ready for reuse, or wait for two catalogs, differs by some; a round writes several times as many.
+        assert!(segments <= most + 6, "{segments} files after {round} rounds, {most} before");
     }
 }
 
