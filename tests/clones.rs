@@ -13,8 +13,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use common::interposed::{Interposed, Interposer};
 use common::{PAGE, Random, contents, env, seed, small};
-use vellum::storage::{FileStorage, Storage, StorageFile};
+use vellum::storage::{FileStorage, Storage};
 use vellum::{Budget, Durability, Error, PageId, Snapshot, Store};
 
 type Model = BTreeMap<u64, u64>;
@@ -378,39 +379,15 @@ fn forks_beside_a_writer_stand_at_their_snapshots() {
 
 /// A directory whose file system can share blocks, but has no hard links.
 #[derive(Debug)]
-struct Reflinking(FileStorage);
+struct Reflinking;
 
-impl Storage for Reflinking {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        self.0.open(name)
+impl Interposer for Reflinking {
+    fn link(&self, _storage: &dyn Storage, _name: &str, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-        self.0.create(name, len)
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.0.sync_dir()
-    }
-
-    fn reflink(&self, name: &str, to: &Path) -> io::Result<()> {
-        std::fs::copy(self.0.path(name), to).map(drop)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
+    fn reflink(&self, storage: &dyn Storage, name: &str, to: &Path) -> io::Result<()> {
+        std::fs::copy(storage.path(name), to).map(drop)
     }
 }
 
@@ -418,7 +395,7 @@ impl Storage for Reflinking {
 fn where_blocks_can_be_shared_that_is_done_and_told() {
     let home = tempfile::tempdir().unwrap();
     let storage = FileStorage::open(&home.path().join("store"), true).unwrap();
-    let store = Store::open_on(Arc::new(Reflinking(storage)), small()).unwrap();
+    let store = Store::open_on(Interposed::before(storage, Reflinking), small()).unwrap();
     let (mut model, mut random) = (Model::new(), Random(seed("clones")));
     for tag in 1..10 {
         write(&store, &mut model, &mut random, tag);

@@ -8,11 +8,14 @@
 
 mod common;
 
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use common::interposed::{Interposed, Interposer};
 use common::{PAGE, Random, env, seed, small};
+use vellum::storage::{MemoryStorage, StorageFile};
 use vellum::{
     AbortCause, Error, HookCause, HookNeed, HookPhase, HookResult, Naming, PageId, Quiesce, QuiesceHook,
     Store, Window,
@@ -27,7 +30,7 @@ enum Act {
 }
 
 /// A door that hooks hang at.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Door(Arc<(Mutex<bool>, Condvar)>);
 
 impl Door {
@@ -375,13 +378,12 @@ fn two_snapshots_take_turns() {
 
 #[test]
 fn a_store_that_hangs_does_not_keep_the_application_frozen() {
-    use vellum::storage::{MemoryStorage, Storage};
-    let storage = Arc::new(slow::SlowStorage::new(MemoryStorage::new()));
+    let storage = Interposed::before(MemoryStorage::new(), Hanging::default());
     let door = Door::default();
-    let store = Store::open_on(storage.clone() as Arc<dyn Storage>, small()).unwrap();
+    let store = Store::open_on(storage.clone(), small()).unwrap();
     let log = Log::default();
     let told = add(&store, &log, "a", HookNeed::Essential, HookPhase::Thaw, Act::Well);
-    storage.hang_syncs_at(door.clone());
+    *storage.interposer.0.lock().unwrap() = Some(door.clone());
     let done = std::thread::scope(|scope| {
         let snapshot = scope.spawn(|| store.create_snapshot_quiesced("s", Naming::new(), quick()));
         // The commit hangs in its sync; the hook thaws by itself, and is told that it was too late.
@@ -398,92 +400,16 @@ fn a_store_that_hangs_does_not_keep_the_application_frozen() {
     assert!(store.snapshots().is_empty(), "what came too late is dropped");
 }
 
-/// A storage whose syncs can be made to hang.
-mod slow {
-    use std::io::{self, IoSlice};
-    use std::path::PathBuf;
-    use std::sync::{Arc, Mutex};
+/// Makes the syncs of a storage hang, if it has a door.
+#[derive(Debug, Default)]
+struct Hanging(Mutex<Option<Door>>);
 
-    use vellum::storage::{Mapping, MemoryStorage, Storage, StorageFile};
-
-    use super::Door;
-
-    type Shared = Arc<Mutex<Option<Door>>>;
-
-    #[derive(Debug)]
-    pub(crate) struct SlowStorage {
-        inner: MemoryStorage,
-        door: Shared,
-    }
-
-    #[derive(Debug)]
-    struct SlowFile(Arc<dyn StorageFile>, Shared);
-
-    impl std::fmt::Debug for Door {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("Door")
+impl Interposer for Hanging {
+    fn sync(&self, file: &dyn StorageFile) -> io::Result<()> {
+        let door = self.0.lock().unwrap().clone();
+        if let Some(door) = door {
+            door.pass();
         }
-    }
-
-    impl SlowStorage {
-        pub(crate) fn new(inner: MemoryStorage) -> SlowStorage {
-            SlowStorage { inner, door: Shared::default() }
-        }
-
-        pub(crate) fn hang_syncs_at(&self, door: Door) {
-            *self.door.lock().unwrap() = Some(door);
-        }
-    }
-
-    impl Storage for SlowStorage {
-        fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-            Ok(Arc::new(SlowFile(self.inner.open(name)?, self.door.clone())))
-        }
-        fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-            Ok(Arc::new(SlowFile(self.inner.create(name, len)?, self.door.clone())))
-        }
-        fn list(&self) -> io::Result<Vec<String>> {
-            self.inner.list()
-        }
-        fn remove(&self, name: &str) -> io::Result<()> {
-            self.inner.remove(name)
-        }
-        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-            self.inner.rename(from, to)
-        }
-        fn sync_dir(&self) -> io::Result<()> {
-            self.inner.sync_dir()
-        }
-        fn path(&self, name: &str) -> PathBuf {
-            self.inner.path(name)
-        }
-    }
-
-    impl StorageFile for SlowFile {
-        fn len(&self) -> io::Result<u64> {
-            self.0.len()
-        }
-        fn set_len(&self, len: u64) -> io::Result<()> {
-            self.0.set_len(len)
-        }
-        fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
-            self.0.reserve(offset, len)
-        }
-        fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-            self.0.read_exact_at(buf, offset)
-        }
-        fn write_all_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-            self.0.write_all_at(bufs, offset)
-        }
-        fn sync(&self) -> io::Result<()> {
-            let door = self.1.lock().unwrap().clone();
-            if let Some(door) = door {
-                door.pass();
-            }
-            self.0.sync()
-        }
-        fn map(&self, len: usize) -> io::Result<Mapping> {
-            self.0.map(len)
-        }
+        file.sync()
     }
 }

@@ -9,71 +9,45 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use common::interposed::{Interposed, Interposer};
 use common::{PAGE, Random, contents, seed, small};
 use vellum::storage::{MemoryStorage, Storage, StorageFile};
 use vellum::{Budget, Durability, Error, Options, PageId, Store};
 
+/// Its bytes.
 #[derive(Debug)]
-struct SmallDisk {
-    files: MemoryStorage,
-    capacity: AtomicU64,
-}
+struct Capacity(AtomicU64);
 
-impl SmallDisk {
-    fn new(capacity: u64) -> Arc<SmallDisk> {
-        Arc::new(SmallDisk { files: MemoryStorage::new(), capacity: AtomicU64::new(capacity) })
-    }
-
-    fn used(&self) -> io::Result<u64> {
-        let len = |name: &String| match self.files.open(name) {
-            Ok(file) => file.len(),
-            // Removed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        };
-        self.files.list()?.iter().map(len).sum()
-    }
-}
-
-impl Storage for SmallDisk {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        self.files.open(name)
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-        match self.available()? {
+impl Interposer for Capacity {
+    fn create(&self, storage: &dyn Storage, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
+        match self.available(storage)? {
             Some(left) if left < len => Err(io::ErrorKind::StorageFull.into()),
-            _ => self.files.create(name, len),
+            _ => storage.create(name, len),
         }
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.files.list()
+    fn available(&self, storage: &dyn Storage) -> io::Result<Option<u64>> {
+        Ok(Some(self.0.load(Ordering::Relaxed).saturating_sub(used(storage)?)))
     }
+}
 
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.files.remove(name)
-    }
+fn used(storage: &dyn Storage) -> io::Result<u64> {
+    let len = |name: &String| match storage.open(name) {
+        Ok(file) => file.len(),
+        // Removed meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    };
+    storage.list()?.iter().map(len).sum()
+}
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.files.rename(from, to)
-    }
+type SmallDisk = Interposed<Capacity, MemoryStorage>;
 
-    fn sync_dir(&self) -> io::Result<()> {
-        self.files.sync_dir()
-    }
-
-    fn available(&self) -> io::Result<Option<u64>> {
-        Ok(Some(self.capacity.load(Ordering::Relaxed).saturating_sub(self.used()?)))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.files.path(name)
-    }
+fn small_disk(capacity: u64) -> Arc<SmallDisk> {
+    Interposed::before(MemoryStorage::new(), Capacity(AtomicU64::new(capacity)))
 }
 
 const PAGES: u64 = 1600;
@@ -110,7 +84,7 @@ fn churn(store: &Store, disk: &SmallDisk, rounds: u64, seed: u64) -> u64 {
             1..4 => held.clear(),
             _ => {}
         }
-        assert!(disk.used().unwrap() <= disk.capacity.load(Ordering::Relaxed));
+        assert!(used(disk).unwrap() <= disk.interposer.0.load(Ordering::Relaxed));
     }
     drop(held);
     let view = store.view();
@@ -132,7 +106,7 @@ fn commits_wait_for_room_before_the_disk_is_full() {
     let capacity = LIVE * 2 + 4 * SEGMENT;
     let mut counts = Vec::new();
     for (background, reserve) in [(false, 6 * SEGMENT), (true, 6 * SEGMENT), (false, 0)] {
-        let disk = SmallDisk::new(capacity);
+        let disk = small_disk(capacity);
         let store = open(&disk, small().background(background).disk_reserve(reserve));
         let rounds = 4000;
         let refused = churn(&store, &disk, rounds, seed);
@@ -154,7 +128,7 @@ fn commits_wait_for_room_before_the_disk_is_full() {
 
 #[test]
 fn a_disk_that_is_full_of_live_pages_refuses_until_some_are_freed() {
-    let disk = SmallDisk::new(12 * SEGMENT);
+    let disk = small_disk(12 * SEGMENT);
     let store = open(&disk, small());
     let mut txn = store.begin().unwrap();
     txn.truncate(4000).unwrap();
@@ -178,12 +152,12 @@ fn a_disk_that_is_full_of_live_pages_refuses_until_some_are_freed() {
     }
     drop(view);
     // A little more room, and pages can be freed; then there is room without it.
-    disk.capacity.fetch_add(2 * SEGMENT, Ordering::Relaxed);
+    disk.interposer.0.fetch_add(2 * SEGMENT, Ordering::Relaxed);
     let mut txn = store.begin().unwrap();
     txn.truncate(written / 2).unwrap();
     txn.commit().unwrap();
     store.maintain(Budget::unlimited()).unwrap();
-    disk.capacity.fetch_sub(2 * SEGMENT, Ordering::Relaxed);
+    disk.interposer.0.fetch_sub(2 * SEGMENT, Ordering::Relaxed);
     let mut txn = store.begin().unwrap();
     txn.truncate(written / 2 + 100).unwrap();
     for id in written / 2..written / 2 + 100 {
@@ -200,10 +174,10 @@ fn a_disk_that_is_full_of_live_pages_refuses_until_some_are_freed() {
 /// Commits of pages leave the last room to those that free some, to checkpoints and to packing.
 #[test]
 fn commits_of_pages_leave_a_reserve() {
-    let disk = SmallDisk::new(u64::MAX);
+    let disk = small_disk(u64::MAX);
     let options = small().checkpoint_bytes(64 << 20).disk_reserve(2 * SEGMENT);
     let store = Store::open_on(disk.clone(), options).unwrap();
-    disk.capacity.store(disk.used().unwrap() + 6 * SEGMENT, Ordering::Relaxed);
+    disk.interposer.0.store(used(&*disk).unwrap() + 6 * SEGMENT, Ordering::Relaxed);
     // Nothing of it can be reclaimed.
     let refused = (0..PAGES).find_map(|id| {
         let mut txn = store.begin().unwrap();

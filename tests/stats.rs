@@ -6,14 +6,14 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use common::interposed::{Interposed, Interposer};
 use common::{Random, contents, seed, small};
-use vellum::storage::{Mapping, MemoryStorage, Storage, StorageFile};
+use vellum::storage::{MemoryStorage, StorageFile};
 use vellum::{Budget, Durability, Error, PageId, Store};
 
 #[test]
@@ -141,91 +141,23 @@ impl Gate {
     }
 }
 
-/// A memory storage whose syncs pass a gate.
-#[derive(Debug)]
-struct Gated {
-    inner: MemoryStorage,
-    gate: Arc<Gate>,
-}
-
-#[derive(Debug)]
-struct GatedFile {
-    inner: Arc<dyn StorageFile>,
-    gate: Arc<Gate>,
-}
-
-impl Gated {
-    fn file(&self, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
-        Arc::new(GatedFile { inner, gate: self.gate.clone() })
+impl Interposer for Gate {
+    fn sync(&self, file: &dyn StorageFile) -> io::Result<()> {
+        self.pass();
+        file.sync()
     }
 }
 
-impl Storage for Gated {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        self.inner.open(name).map(|file| self.file(file))
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-        self.inner.create(name, len).map(|file| self.file(file))
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.inner.list()
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.inner.remove(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.inner.sync_dir()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.inner.path(name)
-    }
-}
-
-impl StorageFile for GatedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-
-    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.inner.reserve(offset, len)
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.inner.read_exact_at(buf, offset)
-    }
-
-    fn write_all_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        self.inner.write_all_at(bufs, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.gate.pass();
-        self.inner.sync()
-    }
-
-    fn map(&self, len: usize) -> io::Result<Mapping> {
-        self.inner.map(len)
-    }
+/// A store in memory whose syncs pass a gate.
+fn gated() -> (Store, Arc<Gate>) {
+    let storage = Interposed::before(MemoryStorage::new(), Gate::default());
+    let gate = storage.interposer.clone();
+    (Store::open_on(storage, small()).unwrap(), gate)
 }
 
 #[test]
 fn a_commit_that_hangs_in_a_sync_holds_up_neither_stats_nor_readers() {
-    let gate = Arc::new(Gate::default());
-    let storage = Gated { inner: MemoryStorage::new(), gate: gate.clone() };
-    let store = Store::open_on(Arc::new(storage), small()).unwrap();
+    let (store, gate) = gated();
     let commit = |tag| {
         let mut txn = store.begin().unwrap();
         txn.truncate(8).unwrap();
@@ -256,9 +188,7 @@ fn a_commit_that_hangs_in_a_sync_holds_up_neither_stats_nor_readers() {
 
 #[test]
 fn commits_go_on_while_a_checkpoint_waits_for_the_disk() {
-    let gate = Arc::new(Gate::default());
-    let storage = Gated { inner: MemoryStorage::new(), gate: gate.clone() };
-    let store = Store::open_on(Arc::new(storage), small()).unwrap();
+    let (store, gate) = gated();
     let commit = |tag| {
         let mut txn = store.begin().unwrap();
         txn.truncate(8).unwrap();

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod files;
+pub(crate) mod interposed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
