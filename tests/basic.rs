@@ -1,6 +1,9 @@
 //! First light: what a user does first works.
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
+mod common;
+
+use common::usual;
 use vellum::{Error, Options, PageId, ReadMode, Store};
 
 fn fill(byte: u8) -> Vec<u8> {
@@ -31,7 +34,7 @@ fn exercise(store: &Store) {
 
 #[test]
 fn memory_store_works() {
-    let store = Store::in_memory(Options::new()).unwrap();
+    let store = Store::in_memory(usual()).unwrap();
     exercise(&store);
 }
 
@@ -39,7 +42,7 @@ fn memory_store_works() {
 fn disk_store_works_and_reopens() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
-    let options = Options::new().segment_size(1 << 20).checkpoint_bytes(1 << 20);
+    let options = usual().segment_size(1 << 20).checkpoint_bytes(1 << 20);
     let store = Store::open(&path, options.clone()).unwrap();
     exercise(&store);
     let (version, fingerprint) = (store.version(), store.snapshot().fingerprint());
@@ -100,7 +103,7 @@ fn pages_looked_up_together_are_those_looked_up_one_by_one() {
 fn the_fewest_pages_that_a_segment_can_have_are_enough() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
-    let options = Options::new().page_size(65536).segment_size(8 * 65536).background(false);
+    let options = usual().page_size(65536).segment_size(8 * 65536).background(false);
     let page = |id: u64, round: u8| vec![id as u8 ^ round; 65536];
     for round in 0..4 {
         let store = Store::open(&path, options.clone()).unwrap();

@@ -11,6 +11,7 @@ mod common;
 
 use std::io::Read;
 
+use common::files::records;
 use common::{PAGE, Random, contents, small};
 use vellum::{
     DeltaBase, Error, ExportOptions, ImportOptions, Options, PageId, Snapshot, Store, StreamKey, fold_as,
@@ -143,18 +144,6 @@ fn refused(stream: &[u8], what: &str) {
         Err(Error::BadStream { .. } | Error::Unsupported { .. }) => {}
         other => panic!("{what}: {other:?}"),
     }
-}
-
-/// The records of a stream: 16 bytes of preamble, then prefixes of 48 bytes with the payload's length at offset 8.
-fn records(stream: &[u8]) -> Vec<&[u8]> {
-    let mut records = vec![&stream[..16]];
-    let mut at = 16;
-    while at < stream.len() {
-        let len = u64::from_le_bytes(stream[at + 8..at + 16].try_into().unwrap()) as usize;
-        records.push(&stream[at..at + 48 + len]);
-        at += 48 + len;
-    }
-    records
 }
 
 /// A full stream and a delta in each coding.

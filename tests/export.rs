@@ -5,13 +5,15 @@
 //! Each must be refused with a typed error, and an import must leave nothing behind.
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
+mod common;
+
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use vellum::{Durability, Error, Options, PageId, Progress, Store, verify_stream};
-
-const PAGE: usize = 512;
+use common::files::records;
+use common::{PAGE, usual};
+use vellum::{Durability, Error, PageId, Progress, Store, verify_stream};
 
 fn filled(seed: u64) -> Vec<u8> {
     (0..PAGE as u64).map(|index| (seed.wrapping_mul(31) + index) as u8).collect()
@@ -19,7 +21,7 @@ fn filled(seed: u64) -> Vec<u8> {
 
 /// A store with holes, freed pages and meta bytes.
 fn sample(pages: u64) -> Store {
-    let store = Store::in_memory(Options::new().page_size(512).segment_size(64 << 10)).unwrap();
+    let store = Store::in_memory(usual().page_size(512).segment_size(64 << 10)).unwrap();
     let mut txn = store.begin().unwrap();
     txn.truncate(pages).unwrap();
     for id in (0..pages).filter(|id| id % 7 != 3) {
@@ -75,7 +77,7 @@ fn an_import_is_the_snapshot() {
         assert_ne!(imported.id(), store.id(), "an import has an identity of its own");
         imported.verify(&mut ()).unwrap();
         drop(imported);
-        let again = Store::open(&path, Options::new().create(false)).unwrap();
+        let again = Store::open(&path, usual().create(false)).unwrap();
         assert_eq!(again.snapshot().fingerprint(), snapshot.fingerprint());
         let mut txn = again.begin().unwrap();
         txn.write(PageId(0), &filled(7)).unwrap();
@@ -87,7 +89,7 @@ fn an_import_is_the_snapshot() {
 #[test]
 fn an_empty_store_can_be_exported_and_imported() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::in_memory(Options::new()).unwrap();
+    let store = Store::in_memory(usual()).unwrap();
     let stream = stream_of(&store);
     let imported = Store::import(&mut &stream[..], dir.path().join("empty")).unwrap();
     assert_eq!((imported.version().0, imported.snapshot().page_count()), (0, 0));
@@ -159,18 +161,6 @@ fn every_cut_is_found() {
     refused(&twice, "the stream twice");
 }
 
-/// The records of a stream: 16 bytes of preamble, then prefixes of 48 bytes with the payload's length at offset 8.
-fn records(stream: &[u8]) -> Vec<&[u8]> {
-    let mut records = vec![&stream[..16]];
-    let mut at = 16;
-    while at < stream.len() {
-        let len = u64::from_le_bytes(stream[at + 8..at + 16].try_into().unwrap()) as usize;
-        records.push(&stream[at..at + 48 + len]);
-        at += 48 + len;
-    }
-    records
-}
-
 #[test]
 fn dropped_repeated_swapped_and_spliced_records_are_found() {
     let stream = stream_of(&sample(500));
@@ -211,7 +201,7 @@ fn a_refused_import_leaves_nothing() {
     let mut newer = stream.clone();
     newer[8] = 9;
     assert!(matches!(Store::import(&mut &newer[..], &path), Err(Error::Unsupported { .. })));
-    let asked = Options::new().page_size(4096);
+    let asked = usual().page_size(4096);
     let wrong = Store::import_with(&mut &stream[..], &path, asked, &mut ());
     assert!(matches!(wrong, Err(Error::PageSizeMismatch { asked: 4096, found: 512 })));
     let mut calls = 0;
@@ -219,7 +209,7 @@ fn a_refused_import_leaves_nothing() {
         calls += 1;
         if calls > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let cancelled = Store::import_with(&mut &stream[..], &path, Options::new(), stop);
+    let cancelled = Store::import_with(&mut &stream[..], &path, usual(), stop);
     assert!(matches!(cancelled, Err(Error::Cancelled)));
     assert!(entries(dir.path()).is_empty());
     std::fs::write(&path, b"a file").unwrap();
@@ -304,7 +294,7 @@ fn an_import_that_was_cut_off_is_no_store_an_empty_one_or_the_whole() {
     let source = sample(300);
     let (stream, fingerprint) = (stream_of(&source), source.snapshot().fingerprint());
     let options =
-        || Options::new().page_size(512).segment_size(64 << 10).checkpoint_bytes(64 << 10).background(false);
+        || usual().page_size(512).segment_size(64 << 10).checkpoint_bytes(64 << 10).background(false);
     let import = |disk: &SimDisk| {
         let storage = Arc::new(disk.storage());
         Store::import_on(&mut &stream[..], storage, options(), &ImportOptions::new(), &mut ())

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Clock, PAGE, Random, Restated, Rule, contents, env, seed, small};
+use common::{Clock, PAGE, Random, Restated, Rule, contents, env, fill, seed, small};
 use vellum::storage::MemoryStorage;
 use vellum::{
     Budget, Durability, Error, Event, History, Options, PageId, PinKind, RetainedPolicy, Snapshot, Store,
@@ -23,17 +23,6 @@ const PAGES: u64 = 90;
 
 /// What each page was filled from.
 type Pages = BTreeMap<u64, u64>;
-
-fn write(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) -> u64 {
-    let mut txn = store.begin().unwrap();
-    for id in ids {
-        if id >= txn.page_count() {
-            txn.truncate(id + 1).unwrap();
-        }
-        txn.write(PageId(id), &contents(id, tag)).unwrap();
-    }
-    txn.commit().unwrap().0
-}
 
 fn holds(snapshot: &Snapshot, pages: &Pages, what: &str) {
     let view = snapshot.view();
@@ -162,17 +151,17 @@ fn the_window_keeps_what_its_policy_says_and_each_version_is_whole() {
 fn a_version_or_a_time_is_found_or_refused_with_what_is_near() {
     let clock = Clock::at_ms(START_MS);
     let store = Store::open_on(Arc::new(MemoryStorage::new()), clock.of(small())).unwrap();
-    write(&store, 0..4, 1);
+    fill(&store, 0..4, 1);
     store.create_snapshot("old").unwrap();
     let second = Duration::from_secs(1);
     for n in 2..12 {
         clock.advance_ms(1000);
-        write(&store, 0..4, n);
+        fill(&store, 0..4, n);
     }
     store.set_history(History::versions(3)).unwrap();
     for n in 12..20 {
         clock.advance_ms(1000);
-        write(&store, 0..4, n);
+        fill(&store, 0..4, n);
     }
     // Version v was made at v - 1 seconds (two versions at the first moment, two where the policy came).
     let kept: Vec<u64> = store.history().iter().map(|kept| kept.version.0).collect();
@@ -216,7 +205,7 @@ fn a_window_of_time_answers_for_each_moment_of_it() {
     let mut times: Vec<(u64, u64)> = Vec::new();
     for n in 0..400 {
         clock.advance_ms(random.below(2500));
-        times.push((clock.ms(), write(&store, n % 7..n % 7 + 3, n)));
+        times.push((clock.ms(), fill(&store, n % 7..n % 7 + 3, n)));
         let newest = clock.ms();
         assert!(store.history().len() <= 60 / 5 + 3, "{}", store.history().len());
         // At the end of each stretch: exactly what was current then.
@@ -279,10 +268,10 @@ fn the_policy_stays_with_the_store_and_is_bounded() {
 #[test]
 fn what_the_window_keeps_is_told_and_comes_back() {
     let store = Store::in_memory(small()).unwrap();
-    write(&store, 0..100, 1);
+    fill(&store, 0..100, 1);
     store.set_history(History::versions(4)).unwrap();
     for n in 0..6 {
-        write(&store, 0..10, 2 + n);
+        fill(&store, 0..10, 2 + n);
     }
     assert!(store.maintain(Budget::unlimited()).unwrap().is_done);
     let pins = store.pins().unwrap();
@@ -310,11 +299,11 @@ fn the_window_gives_way_before_anybody_is_refused_or_revoked() {
             .on_event(move |event| events.lock().unwrap().push(event.clone()));
         let home = Arc::new(MemoryStorage::new());
         let store = Store::open_on(home.clone(), options).unwrap();
-        write(&store, 0..60, 1);
+        fill(&store, 0..60, 1);
         let held = store.snapshot();
         store.set_history(History::versions(1000)).unwrap();
         for n in 0..300 {
-            write(&store, n % 50..n % 50 + 10, 2 + n);
+            fill(&store, n % 50..n % 50 + 10, 2 + n);
             if n % 100 == 50 {
                 store.maintain(Budget::unlimited()).unwrap();
             }
@@ -358,20 +347,20 @@ fn the_window_gives_way_before_anybody_is_refused_or_revoked() {
 fn forks_and_clones_begin_without_history() {
     let store = Store::in_memory(small().history(History::versions(50))).unwrap();
     for n in 0..20 {
-        write(&store, n..n + 5, n);
+        fill(&store, n..n + 5, n);
     }
     let old = store.snapshot_at(Version(8)).unwrap();
     let fork = old.fork().unwrap();
     assert_eq!((fork.version(), fork.history_policy()), (Version(8), History::off()));
     assert!(matches!(fork.snapshot_at(Version(7)), Err(Error::VersionNotKept { older: None, .. })));
-    write(&fork, 0..9, 99);
+    fill(&fork, 0..9, 99);
     fork.set_history(History::versions(3)).unwrap();
     let home = MemoryStorage::new();
     old.clone_on(&home, &mut ()).unwrap();
     let clone = Store::open_on(Arc::new(home), small()).unwrap();
     assert_eq!((clone.version(), clone.history().len()), (Version(8), 0));
     clone.set_history(History::versions(3)).unwrap();
-    write(&clone, 0..9, 98);
+    fill(&clone, 0..9, 98);
     assert_eq!(store.history().len(), 21);
     for store in [store, fork, clone] {
         store.audit().unwrap();
@@ -387,12 +376,12 @@ fn a_table_larger_than_its_memory_keeps_its_history() {
     let options = || small().table_memory(1 << 20).history(History::versions(40)).limbo_bytes(64 << 20);
     let store = Store::open_on(home.clone(), options()).unwrap();
     let pages = 60_000;
-    write(&store, 0..pages, 1);
+    fill(&store, 0..pages, 1);
     let mut random = Random(9);
     let mut expected: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for n in 2..80 {
         let ids: Vec<u64> = (0..80).map(|_| random.below(pages)).collect();
-        let version = write(&store, ids.iter().copied(), n);
+        let version = fill(&store, ids.iter().copied(), n);
         expected.insert(version, ids);
     }
     let tag = |id: u64, version: u64| {

@@ -10,20 +10,9 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::{PAGE, Random, contents, env, seed, small};
+use common::{PAGE, Random, contents, env, fill, seed, small};
 use vellum::storage::MemoryStorage;
 use vellum::{Budget, Error, Naming, PageId, PinKind, Store};
-
-fn fill(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) {
-    let mut txn = store.begin().unwrap();
-    for id in ids {
-        if id >= txn.page_count() {
-            txn.truncate(id + 1).unwrap();
-        }
-        txn.write(PageId(id), &contents(id, tag)).unwrap();
-    }
-    txn.commit().unwrap();
-}
 
 fn holds(snapshot: &vellum::Snapshot, ids: impl Iterator<Item = u64>, tag: u64) {
     let view = snapshot.view();

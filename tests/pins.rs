@@ -8,19 +8,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Random, contents, seed, small};
+use common::{Random, contents, filled, seed};
 use vellum::{Budget, Durability, PageId, Pin, PinKind, Snapshot, Store};
-
-fn store_of(pages: u64) -> Store {
-    let store = Store::in_memory(small()).unwrap();
-    let mut txn = store.begin().unwrap();
-    txn.truncate(pages).unwrap();
-    for id in 0..pages {
-        txn.write(PageId(id), &contents(id, 0)).unwrap();
-    }
-    txn.commit().unwrap();
-    store
-}
 
 fn change(store: &Store, random: &mut Random, pages: u64, most: u64) {
     let mut txn = store.begin().unwrap();
@@ -49,7 +38,7 @@ fn of_kind(store: &Store, kind: PinKind) -> Vec<Pin> {
 
 #[test]
 fn every_holder_is_told_with_kind_age_and_label() {
-    let store = store_of(10);
+    let store = filled(10);
     assert!(
         of_kind(&store, PinKind::Snapshot).is_empty() && of_kind(&store, PinKind::Transaction).is_empty()
     );
@@ -88,7 +77,7 @@ fn every_holder_is_told_with_kind_age_and_label() {
 #[test]
 fn what_is_said_to_come_back_comes_back() {
     let mut random = Random(seed("pins"));
-    let store = store_of(400);
+    let store = filled(400);
     let mut held: Vec<Snapshot> = Vec::new();
     for _ in 0..100 {
         for _ in 0..random.below(4) {
@@ -116,7 +105,7 @@ fn what_is_said_to_come_back_comes_back() {
 #[test]
 fn ten_thousand_snapshots_are_no_trouble() {
     let mut random = Random(seed("pins"));
-    let store = store_of(256);
+    let store = filled(256);
     let mut held = Vec::new();
     for _ in 0..10_000 {
         change(&store, &mut random, 256, 2);
@@ -139,7 +128,7 @@ fn ten_thousand_snapshots_are_no_trouble() {
 
 #[test]
 fn work_on_a_version_is_told_while_it_lasts() {
-    let store = store_of(50);
+    let store = filled(50);
     let snapshot = store.create_snapshot("held").unwrap();
     change(&store, &mut Random(2), 50, 10);
     let mut seen = Vec::new();

@@ -7,19 +7,8 @@
 
 mod common;
 
-use common::{PAGE, Random, contents, seed, small};
+use common::{PAGE, Random, contents, filled, seed, small};
 use vellum::{Durability, PageId, Snapshot, Store};
-
-fn filled(pages: u64) -> Store {
-    let store = Store::in_memory(small()).unwrap();
-    let mut txn = store.begin().unwrap();
-    txn.truncate(pages).unwrap();
-    for id in 0..pages {
-        txn.write(PageId(id), &contents(id, 0)).unwrap();
-    }
-    txn.commit().unwrap();
-    store
-}
 
 fn churn(store: &Store, random: &mut Random, commits: u64, pages: u64) {
     for _ in 0..commits {

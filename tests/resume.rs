@@ -12,7 +12,7 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::{Random, contents, small};
+use common::{Random, fill, small};
 use vellum::storage::MemoryStorage;
 use vellum::{
     Budget, DeltaBase, Error, ExportOptions, ExportToken, ImportOptions, Inbox, PageId, ResumePoint,
@@ -32,17 +32,6 @@ fn reading() -> ImportOptions {
 fn codings() -> Vec<ExportOptions> {
     let marked = || ExportOptions::new().mark_every(4 << 10);
     vec![marked(), marked().compress(2), marked().encrypt(key()), marked().compress(2).encrypt(key())]
-}
-
-fn fill(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) {
-    let mut txn = store.begin().unwrap();
-    for id in ids {
-        if id >= txn.page_count() {
-            txn.truncate(id + 1).unwrap();
-        }
-        txn.write(PageId(id), &contents(id, tag)).unwrap();
-    }
-    txn.commit().unwrap();
 }
 
 fn sample(store: &Store) -> (Snapshot, Snapshot) {

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::{Clock, Random, contents, env, seed, small};
+use common::{Clock, Random, env, fill, seed, small};
 use vellum::storage::{MemoryStorage, Storage};
-use vellum::{Budget, Error, KeepReason, Naming, PageId, Period, Retention, Store};
+use vellum::{Budget, Error, KeepReason, Naming, Period, Retention, Store};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -23,17 +23,6 @@ const FRIDAY: u64 = 1_795_737_600;
 fn store_at(clock: &Clock, home: &Arc<MemoryStorage>) -> Store {
     let clock = clock.clone();
     Store::open_on(home.clone(), small().clock(move || clock.now())).unwrap()
-}
-
-fn write(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) {
-    let mut txn = store.begin().unwrap();
-    for id in ids {
-        if id >= txn.page_count() {
-            txn.truncate(id + 1).unwrap();
-        }
-        txn.write(PageId(id), &contents(id, tag)).unwrap();
-    }
-    txn.commit().unwrap();
 }
 
 fn names(store: &Store) -> Vec<String> {
@@ -162,13 +151,13 @@ fn random_histories_are_kept_as_restated_and_what_is_promised_comes_back() {
         let home = Arc::new(MemoryStorage::new());
         let mut store = store_at(&clock, &home);
         let (mut at, mut times) = (FRIDAY, Vec::new());
-        write(&store, 0..300, 0);
+        fill(&store, 0..300, 0);
         for n in 0..80 {
             let step = [600, 3 * HOUR, 2 * DAY][random.index(3)];
             at += random.below(step);
             clock.set_seconds(at);
             let first = random.below(290);
-            write(&store, first..first + 1 + random.below(10), random.next());
+            fill(&store, first..first + 1 + random.below(10), random.next());
             if random.below(3) > 0 {
                 store.create_snapshot(&format!("{}", times.len())).unwrap();
                 times.push(at);
@@ -214,11 +203,11 @@ fn random_histories_are_kept_as_restated_and_what_is_promised_comes_back() {
 #[test]
 fn a_drop_that_waits_for_its_catalogs_is_no_longer_counted() {
     let store = Store::in_memory(small()).unwrap();
-    write(&store, 0..200, 1);
+    fill(&store, 0..200, 1);
     store.create_snapshot("a").unwrap();
-    write(&store, 0..100, 2);
+    fill(&store, 0..100, 2);
     store.create_snapshot("b").unwrap();
-    write(&store, 0..200, 3);
+    fill(&store, 0..200, 3);
     assert!(store.maintain(Budget::unlimited()).unwrap().is_done);
     let (both, alone) = (store.would_free(&["a", "b"]).unwrap(), store.would_free(&["b"]).unwrap());
     store.drop_snapshot("a").unwrap();
@@ -234,7 +223,7 @@ fn a_drop_that_waits_for_its_catalogs_is_no_longer_counted() {
 #[test]
 fn a_hold_taken_meanwhile_is_respected() {
     let store = Store::in_memory(small()).unwrap();
-    write(&store, 0..10, 1);
+    fill(&store, 0..10, 1);
     for n in 0..200 {
         store.create_snapshot(&format!("{n}")).unwrap();
     }

@@ -17,23 +17,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::files::{copy_of, read_all};
-use common::{PAGE, Random, contents, env, seed, small};
+use common::{PAGE, Random, contents, env, fill, seed, small};
 use vellum::storage::{MemoryStorage, Storage};
 use vellum::{
     Budget, Error, ImportOptions, PageId, Progress, RepairOutcome, RepairSource, Scrub, ScrubCursor,
     ScrubReport, Snapshot, Store,
 };
-
-fn write(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) {
-    let mut txn = store.begin().unwrap();
-    for id in ids {
-        if txn.page_count() <= id {
-            txn.truncate(id + 1).unwrap();
-        }
-        txn.write(PageId(id), &contents(id, tag)).unwrap();
-    }
-    txn.commit().unwrap();
-}
 
 fn holds(snapshot: &Snapshot, id: u64, tag: u64) {
     let view = snapshot.view();
@@ -118,11 +107,11 @@ fn a_damaged_page_is_found_and_mended_from_every_kind_of_source() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("store");
         let store = Store::open(&dir, small()).unwrap();
-        write(&store, 0..200, 1);
+        fill(&store, 0..200, 1);
         let base = store.create_snapshot("base").unwrap();
-        write(&store, 50..60, 2);
+        fill(&store, 50..60, 2);
         let kept = store.create_snapshot("kept").unwrap();
-        write(&store, 55..58, 3);
+        fill(&store, 55..58, 3);
         // A copy has files of its own; a clone has the same, and the same damage.
         let copy = Arc::new(MemoryStorage::new());
         kept.clone_on(&*copy, &mut ()).unwrap();
@@ -132,7 +121,7 @@ fn a_damaged_page_is_found_and_mended_from_every_kind_of_source() {
         kept.export(&mut full).unwrap();
         kept.export_since(&base, &mut delta).unwrap();
         let (sealed, reading) = sealed(&kept);
-        write(&other, [56].into_iter(), 2);
+        fill(&other, [56].into_iter(), 2);
         kept.clone_to(home.path().join("clone")).unwrap();
 
         drop((base, kept));
@@ -150,7 +139,7 @@ fn a_damaged_page_is_found_and_mended_from_every_kind_of_source() {
 
         // Nobody who has only other bytes is believed.
         let strangers = Store::in_memory(small()).unwrap();
-        write(&strangers, 0..100, 9);
+        fill(&strangers, 0..100, 9);
         let mut foreign = Vec::new();
         strangers.snapshot().export(&mut foreign).unwrap();
         let mut cut = &full[..full.len() / 9];
@@ -229,7 +218,7 @@ fn all_damage_in_random_stores_is_found_once_and_mended() {
         for tag in 1..40 {
             let first = random.below(300);
             let last = first + 1 + random.below(60);
-            write(&store, first..last, tag);
+            fill(&store, first..last, tag);
             state.extend((first..last).map(|id| (id, tag)));
             match random.below(8) {
                 0 | 1 => {
@@ -311,7 +300,7 @@ fn all_damage_in_random_stores_is_found_once_and_mended() {
 #[test]
 fn a_scrub_that_is_stopped_goes_on_where_it_was() {
     let store = Store::in_memory(small()).unwrap();
-    write(&store, 0..20_000, 1);
+    fill(&store, 0..20_000, 1);
     let mut calls = 0;
     let mut stop = |_: Progress| {
         calls += 1;
@@ -350,13 +339,13 @@ fn a_scrub_that_is_stopped_goes_on_where_it_was() {
 fn a_page_that_nobody_needs_any_more_is_left() {
     let home = Arc::new(MemoryStorage::new());
     let store = Store::open_on(home.clone(), small()).unwrap();
-    write(&store, 0..50, 1);
+    fill(&store, 0..50, 1);
     store.close().unwrap();
     let store = Store::open_on(home.clone(), small()).unwrap();
     assert_eq!(flip_in_memory(&home, 5, 1), 1);
     let found = scrub(&store);
     assert_eq!(found.damaged.len(), 1);
-    write(&store, 0..50, 2);
+    fill(&store, 0..50, 2);
     let done = store.repair(&found.damaged, &mut []).unwrap();
     assert!(done.outcomes == [RepairOutcome::Gone] && done.is_whole());
     is_right(&store);
@@ -371,9 +360,9 @@ fn any_damage_that_verifying_finds_is_listed_by_a_scrub() {
     let mut random = Random(seed);
     let home = Arc::new(MemoryStorage::new());
     let store = Store::open_on(home.clone(), small()).unwrap();
-    write(&store, 0..400, 1);
+    fill(&store, 0..400, 1);
     store.create_snapshot("a").unwrap();
-    write(&store, 100..300, 2);
+    fill(&store, 100..300, 2);
     store.maintain(Budget::unlimited()).unwrap();
     store.close().unwrap();
     let (mut pages, mut nodes, mut sound) = (0, 0, 0);
@@ -414,9 +403,9 @@ fn a_repair_that_is_cut_off_leaves_the_page_damaged_or_right() {
     let prepare = || {
         let disk = SimDisk::new(5);
         let store = open(&disk).unwrap();
-        write(&store, 0..150, 1);
+        fill(&store, 0..150, 1);
         store.create_snapshot("kept").unwrap();
-        write(&store, 20..30, 2);
+        fill(&store, 20..30, 2);
         store.close().unwrap();
         for (id, tag) in [(22, 1), (25, 2), (140, 1)] {
             let storage = disk.storage();
@@ -429,9 +418,9 @@ fn a_repair_that_is_cut_off_leaves_the_page_damaged_or_right() {
         disk
     };
     let source = Store::in_memory(small()).unwrap();
-    write(&source, 0..150, 1);
+    fill(&source, 0..150, 1);
     source.create_snapshot("old").unwrap();
-    write(&source, 20..30, 2);
+    fill(&source, 20..30, 2);
     let repair = |store: &Store| {
         let found = store.scrub(Scrub::new(), &mut ())?;
         store.repair(&found.damaged, &mut [RepairSource::Store(&source)])

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::Random;
+use common::{Random, usual};
 use vellum::{Budget, Durability, Options, PageId, Snapshot, Store};
 
 const LIMIT: u64 = 1 << 20;
@@ -16,16 +16,7 @@ const PAGE: usize = 512;
 const PAGES: u64 = 200_000;
 
 fn options() -> Options {
-    let mode = match std::env::var("VELLUM_READ_MODE").as_deref() {
-        Ok("buffered") => vellum::ReadMode::Buffered,
-        _ => vellum::ReadMode::Mapped,
-    };
-    Options::new()
-        .page_size(PAGE as u32)
-        .segment_size(4 << 20)
-        .table_memory(LIMIT)
-        .durability(Durability::Buffered)
-        .read_mode(mode)
+    usual().page_size(PAGE as u32).segment_size(4 << 20).table_memory(LIMIT).durability(Durability::Buffered)
 }
 
 fn page_of(value: u64) -> [u8; PAGE] {

@@ -13,6 +13,18 @@ pub(crate) fn read_all(storage: &dyn Storage, name: &str) -> Vec<u8> {
     bytes
 }
 
+/// The records of a stream: 16 bytes of preamble, then prefixes of 48 bytes with the payload's length at offset 8.
+pub(crate) fn records(stream: &[u8]) -> Vec<&[u8]> {
+    let mut records = vec![&stream[..16]];
+    let mut at = 16;
+    while at < stream.len() {
+        let len = u64::from_le_bytes(stream[at + 8..at + 16].try_into().unwrap()) as usize;
+        records.push(&stream[at..at + 48 + len]);
+        at += 48 + len;
+    }
+    records
+}
+
 /// All files, as they are now.
 pub(crate) fn save(storage: &dyn Storage) -> BTreeMap<String, Vec<u8>> {
     let read = |name: String| {

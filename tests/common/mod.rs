@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use vellum::{History, Options, ReadMode};
+use vellum::{History, Options, PageId, ReadMode, Store};
 
 /// Bytes of a page in the small geometry.
 pub(crate) const PAGE: usize = 512;
@@ -41,15 +41,37 @@ pub(crate) fn contents(id: u64, tag: u64) -> Vec<u8> {
     (0..PAGE / 8).flat_map(|_| random.next().to_le_bytes()).collect()
 }
 
-/// The smallest store there is: 512-byte pages, 128 of them in a segment, a checkpoint every 64 KiB. Read without a mapping
-/// if `VELLUM_READ_MODE` is `buffered`.
-pub(crate) fn small() -> Options {
+/// Commits these pages, filled from `tag`; the store grows as far as they reach. Gives the version.
+pub(crate) fn fill(store: &Store, ids: impl Iterator<Item = u64>, tag: u64) -> u64 {
+    let mut txn = store.begin().unwrap();
+    for id in ids {
+        if id >= txn.page_count() {
+            txn.truncate(id + 1).unwrap();
+        }
+        txn.write(PageId(id), &contents(id, tag)).unwrap();
+    }
+    txn.commit().unwrap().0
+}
+
+/// A small store in memory whose one commit has filled all of its pages, from tag 0.
+pub(crate) fn filled(pages: u64) -> Store {
+    let store = Store::in_memory(small()).unwrap();
+    fill(&store, 0..pages, 0);
+    store
+}
+
+/// The usual options, but a store is read without a mapping if `VELLUM_READ_MODE` is `buffered`.
+pub(crate) fn usual() -> Options {
     let mode = match std::env::var("VELLUM_READ_MODE").as_deref() {
         Ok("buffered") => ReadMode::Buffered,
         _ => ReadMode::Mapped,
     };
-    Options::new()
-        .read_mode(mode)
+    Options::new().read_mode(mode)
+}
+
+/// The smallest store there is: 512-byte pages, 128 of them in a segment, a checkpoint every 64 KiB.
+pub(crate) fn small() -> Options {
+    usual()
         .cache_bytes(1 << 20)
         .page_size(512)
         .segment_size(64 << 10)
@@ -60,7 +82,7 @@ pub(crate) fn small() -> Options {
 
 /// A number from the environment, or `default`.
 pub(crate) fn env(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// A seed from `VELLUM_SEED`, or a new one; printed either way, so that a failure can be replayed.

@@ -13,18 +13,17 @@
 //! ones. A failure prints the seed, the index and the fault: `VELLUM_CRASH_SEED=s` runs that workload alone.
 #![allow(clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod workload;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
+use common::{Random, env};
 use vellum::storage::sim::{Fault, IoKind, SimDisk, Survival};
 use vellum::{Durability, Error, PageId};
-use workload::{History, RECOVERIES, Random, goes_on, open, recovered, run, run_small};
-
-fn env(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
-}
+use workload::{History, RECOVERIES, goes_on, open, recovered, run, run_small};
 
 fn seeds_of(name: &str, default: u64) -> Vec<u64> {
     if std::env::var("VELLUM_CRASH_SEED").is_ok() {

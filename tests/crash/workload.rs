@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vellum::storage::sim::{Fault, SimDisk};
 use vellum::{Durability, Error, Options, PageId, Store};
 
-const PAGE: usize = 512;
+use crate::common::{Random, contents};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -34,27 +34,6 @@ pub(crate) struct History {
     /// Whether a bit may flip: the newest records then look torn to whoever opens the store, if nothing later proves them.
     pub(crate) is_damaged: bool,
     pub(crate) hidden: BTreeMap<u64, State>,
-}
-
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-}
-
-pub(crate) fn contents(id: u64, tag: u64) -> Vec<u8> {
-    let mut random = Random(id ^ (tag << 20));
-    (0..PAGE / 8).flat_map(|_| random.next().to_le_bytes()).collect()
 }
 
 pub(crate) fn options() -> Options {
