@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use vellum::{Durability, Options, PageId, Store};
 
 use crate::Result;
+use crate::frame::scratch;
 use crate::measure::Random;
 
 /// Bytes of a page.
@@ -30,7 +31,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    pub(crate) fn full() -> Scale {
+    fn full() -> Scale {
         Scale {
             pages: 256 << 10,
             rounds: 21,
@@ -41,7 +42,7 @@ impl Scale {
         }
     }
 
-    pub(crate) fn quick() -> Scale {
+    fn quick() -> Scale {
         Scale {
             pages: 32 << 10,
             rounds: 3,
@@ -64,8 +65,9 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    pub(crate) fn prepare(scale: Scale) -> Result<Ground> {
-        let dir = tempfile::Builder::new().prefix("vellum-figures-").tempdir_in(place())?;
+    pub(crate) fn prepare(is_quick: bool) -> Result<Ground> {
+        let scale = if is_quick { Scale::quick() } else { Scale::full() };
+        let dir = scratch()?;
         eprintln!("loading {} MiB into {}", (scale.pages * PAGE as u64) >> 20, dir.path().display());
         let plain = dir.path().join("plain");
         let path = dir.path().join("store");
@@ -73,6 +75,10 @@ impl Ground {
         let store = Store::open(&path, options())?;
         touch(&store.snapshot())?;
         Ok(Ground { scale, store, plain, dir })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The store's segment files, in order.
@@ -87,24 +93,11 @@ impl Ground {
         files.sort();
         Ok(files)
     }
-
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
-    }
 }
 
 /// As most would open a store.
 fn options() -> Options {
     Options::new().page_size(4096)
-}
-
-/// Where the asker says; else beside the build, because `/tmp` may be memory.
-fn place() -> PathBuf {
-    if let Some(asked) = std::env::var_os("VELLUM_BENCH_DIR") {
-        return asked.into();
-    }
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    if target.is_dir() { target } else { std::env::temp_dir() }
 }
 
 /// Fills the store, 256 pages a commit, and the plain file with the same.

@@ -12,31 +12,22 @@ mod commits;
 mod copies;
 mod export;
 mod floor;
+#[path = "../frame/mod.rs"]
+mod frame;
 mod ground;
 mod kept;
-mod machine;
-mod measure;
 mod reads;
 mod reopen;
-mod report;
 mod space;
 mod sparse;
 mod table;
 mod threads;
 
-use std::error::Error;
-
-use ground::{Ground, Scale};
-use report::Report;
-
-/// Anything that keeps a figure from being measured ends the run.
-type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
-
-/// Measures some figures and puts them into the report.
-type Measure = fn(&Ground, &mut Report) -> Result;
+use frame::{Measure, Result, measure, report};
+use ground::Ground;
 
 /// All figures, in the order in which they disturb each other least; the heaviest writers come last.
-const FIGURES: [(&str, Measure); 19] = [
+const FIGURES: [(&str, Measure<Ground>); 19] = [
     ("pins", reads::pins),
     ("lookups", reads::lookups),
     ("export", export::beside_writer),
@@ -65,28 +56,5 @@ fn main() -> Result {
     {
         return reopen::child(dir.as_ref(), batches.parse()?, first == reopen::CHILD_GOES_ON);
     }
-    let (flags, names): (Vec<&str>, Vec<&str>) =
-        args.iter().map(String::as_str).partition(|arg| arg.starts_with("--"));
-    if let Some(unknown) = flags.iter().find(|arg| !["--bench", "--quick", "--json"].contains(arg)) {
-        return Err(format!("unknown argument {unknown}: --quick and --json are possible").into());
-    }
-    if let Some(unknown) = names.iter().find(|name| FIGURES.iter().all(|(figure, _)| figure != *name)) {
-        let known = FIGURES.map(|(figure, _)| figure).join(", ");
-        return Err(format!("no figures called {unknown}: {known} are possible").into());
-    }
-    let scale = if flags.contains(&"--quick") { Scale::quick() } else { Scale::full() };
-    let ground = Ground::prepare(scale)?;
-    let mut report = Report::default();
-    for (name, measure) in FIGURES {
-        if names.is_empty() || names.contains(&name) {
-            measure(&ground, &mut report)?;
-        }
-    }
-    report.machine(machine::describe(ground.dir()));
-    if flags.contains(&"--json") {
-        report.print_json();
-    } else {
-        report.print_table();
-    }
-    Ok(())
+    frame::run(&FIGURES, &args, Ground::prepare, Ground::dir)
 }

@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 use vellum::{Options, Store, sqlite};
 
 use crate::Result;
+use crate::frame::scratch;
 
 /// Where a database lives.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,11 +26,9 @@ pub(crate) struct Databases {
 const BODY: usize = 960;
 
 impl Databases {
-    pub(crate) fn prepare(mebibytes: u64) -> Result<Databases> {
-        let home = match std::env::var_os("VELLUM_BENCH_DIR") {
-            Some(dir) => tempfile::tempdir_in(dir)?,
-            None => tempfile::tempdir_in(std::env::current_dir()?.join("target"))?,
-        };
+    pub(crate) fn prepare(is_quick: bool) -> Result<Databases> {
+        let mebibytes = if is_quick { 64 } else { 1024 };
+        let home = scratch()?;
         let store = Store::open(home.path().join("store"), Options::new())?;
         sqlite::register(&store, "bench.db")?;
         let rows = i64::try_from(mebibytes * 1024)?;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Result;
+
 /// A xorshift generator: fast enough not to be what is measured.
 pub(crate) struct Random(u64);
 
@@ -50,8 +52,8 @@ impl Pair {
 /// so that nobody always comes after the same neighbour.
 pub(crate) fn in_turn<const N: usize>(
     rounds: usize,
-    measures: &mut [&mut dyn FnMut() -> crate::Result<f64>; N],
-) -> crate::Result<[Vec<f64>; N]> {
+    measures: &mut [&mut dyn FnMut() -> Result<f64>; N],
+) -> Result<[Vec<f64>; N]> {
     let mut values: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     for round in 0..rounds {
         for step in 0..N {
@@ -65,9 +67,9 @@ pub(crate) fn in_turn<const N: usize>(
 /// Ours and its floor in turn.
 pub(crate) fn pair(
     rounds: usize,
-    ours: &mut dyn FnMut() -> crate::Result<f64>,
-    floor: &mut dyn FnMut() -> crate::Result<f64>,
-) -> crate::Result<Pair> {
+    ours: &mut dyn FnMut() -> Result<f64>,
+    floor: &mut dyn FnMut() -> Result<f64>,
+) -> Result<Pair> {
     let [ours, floor] = in_turn(rounds, &mut [ours, floor])?;
     Ok(Pair::of(&ours, &floor))
 }
@@ -83,7 +85,7 @@ pub(crate) fn rate(count: u32, took: Duration) -> f64 {
 }
 
 /// The median time, in microseconds, of `count` calls.
-pub(crate) fn p50_micros(count: u32, call: &mut dyn FnMut() -> crate::Result) -> crate::Result<f64> {
+pub(crate) fn p50_micros(count: u32, call: &mut dyn FnMut() -> Result) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..count {
         let start = Instant::now();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::measure::Pair;
+use super::measure::Pair;
 
 /// What a figure is held against.
 #[derive(Clone, Copy)]
