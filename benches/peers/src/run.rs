@@ -408,19 +408,22 @@ impl Contender {
         self.process.wait()?;
         // A group goes when nobody is in it, and the next process gets one of the same name.
         self.group = None;
-        let (again, ms) = match Self::start_and_time(&self.name, &self.dir, self.pages, self.memory) {
-            Ok(again) => again,
+        let opened = match Self::start_and_time(&self.name, &self.dir, self.pages, self.memory) {
+            Ok((again, ms)) => {
+                *self = again;
+                Some(ms)
+            }
             Err(error) => {
-                eprintln!("{} doesn't open after it was killed: {error}", self.name);
-                samples.note = Some(format!("failed: it doesn't open after it was killed: {error}"));
-                self.ended = Some(format!("didn't open after it was killed: {error}"));
-                return Ok(());
+                let ended = format!("doesn't open after it was killed: {error}");
+                eprintln!("{} {ended}", self.name);
+                self.ended = Some(ended);
+                None
             }
         };
-        *self = again;
+        // One that has ended leaves word of it in the samples.
         self.take(&Request { work: Work::Check, millis: 0, seed: 0 }, samples)?;
         if samples.note.is_none() {
-            samples.values.entry("ms".to_owned()).or_default().push(ms);
+            samples.values.entry("ms".to_owned()).or_default().extend(opened);
         }
         Ok(())
     }
