@@ -16,37 +16,8 @@ const FIRST: [&str; 8] = ["alloc", "checkpoint", "commit", "log", "open", "space
 /// What they stand on.
 const SECOND: [&str; 10] =
     ["core", "format", "history", "names", "pins", "rollback", "snapshot", "store", "table", "txn"];
-/// The suites that go through the core most directly, and are done soon.
-pub(crate) const SUITES: [&str; 27] = [
-    "bad_input",
-    "basic",
-    "buffered",
-    "clones",
-    "codings",
-    "corrupt",
-    "crash",
-    "delta",
-    "drill",
-    "export",
-    "golden",
-    "govern",
-    "history",
-    "history_crash",
-    "holds",
-    "huge",
-    "isolation",
-    "model",
-    "names",
-    "pins",
-    "reclaim",
-    "redirect",
-    "resume",
-    "scrub",
-    "small_disk",
-    "space",
-    "table_memory",
-];
-const FEATURES: &str = "sim,zstd,encrypt";
+/// What the test programs are built with.
+pub(crate) const FEATURES: &str = "sim,zstd,encrypt";
 
 struct Source {
     path: PathBuf,
@@ -57,7 +28,7 @@ struct Source {
     sites: Vec<Site>,
 }
 
-pub(crate) fn build(draw: usize, seed: u64, suites: &str) -> Result<()> {
+pub(crate) fn build(draw: usize, seed: u64, suites: &[String]) -> Result<()> {
     let tree = directory().join("tree");
     let files = Command::new("git")
         .args(["ls-files", "-z", "-co", "--exclude-standard"])
@@ -250,10 +221,10 @@ fn refused(tree: &Path, texts: &BTreeMap<PathBuf, String>) -> Result<Vec<usize>>
     Ok(refused)
 }
 
-fn compile(tree: &Path, suites: &str) -> Result<Vec<(String, PathBuf)>> {
+fn compile(tree: &Path, suites: &[String]) -> Result<Vec<(String, PathBuf)>> {
     let mut arguments = vec!["test".to_string(), "--no-run".into(), "--lib".into()];
-    for suite in suites.split(',').filter(|suite| !suite.is_empty()) {
-        arguments.extend(["--test".to_string(), suite.to_string()]);
+    for suite in suites {
+        arguments.extend(["--test".to_string(), suite.clone()]);
     }
     let mut programs = Vec::new();
     for message in cargo(tree, &arguments)? {

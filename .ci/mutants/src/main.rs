@@ -5,14 +5,16 @@
 //! put only to the tests that come by it, the quickest first.
 //!
 //! `mutants build [--draw N] [--seed S] [--suites A,B]` draws and compiles, `mutants run [--budget SECONDS] [--jobs N] [--only N,N]` tests what is
-//! not yet decided (a missed one again, if the budget is larger now), `mutants report` counts, `mutants coverage FILE` says which
-//! lines of the core an lcov file leaves out. All of it lies in `target/mutants`.
+//! not yet decided (a missed one again, if the budget is larger now), `mutants report` counts, `mutants suites` names the suites that are
+//! taken if nobody names others, `mutants coverage FILE` says which lines of the core an lcov file leaves out. All of it lies in
+//! `target/mutants`.
 
 mod build;
 mod coverage;
 mod find;
 mod run;
 mod splice;
+mod suites;
 mod values;
 
 use std::collections::BTreeMap;
@@ -86,7 +88,12 @@ fn main() -> Result<()> {
     let number = |name: &str, default: u64| option(name).map_or(Ok(default), |text| text.parse::<u64>());
     match arguments.first().map(String::as_str) {
         Some("build") => {
-            let suites = option("--suites").unwrap_or_else(|| build::SUITES.join(","));
+            let suites = match option("--suites") {
+                Some(named) => {
+                    named.split(',').filter(|suite| !suite.is_empty()).map(str::to_string).collect()
+                }
+                None => suites::suites()?,
+            };
             build::build(usize::try_from(number("--draw", 420)?)?, number("--seed", 1)?, &suites)
         }
         Some("run") => {
@@ -96,6 +103,10 @@ fn main() -> Result<()> {
             run::run(number("--budget", 30)?, usize::try_from(number("--jobs", 1)?)?, &only)
         }
         Some("report") => report(),
+        Some("suites") => {
+            println!("{}", suites::suites()?.join("\n"));
+            Ok(())
+        }
         Some("coverage") => coverage::coverage(arguments.get(1).ok_or("which lcov file?")?),
         _ => Err("usage: mutants build | run | report; see the head of main.rs".into()),
     }
