@@ -168,6 +168,11 @@ pub(crate) fn random128() -> u128 {
     digest128(&bytes)
 }
 
+/// Half of such a number, which is as random.
+pub(crate) fn half(random: u128) -> u64 {
+    u64::try_from(random >> 64).expect("64 bits are left of 128")
+}
+
 /// Creates an empty store. A crash on the way leaves the `creating` mark, and the next opening begins anew.
 fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Result<()> {
     let full = |operation: &'static str, name: &str, bytes: u64| {
@@ -292,8 +297,7 @@ fn recover(
         segments.note_file(segments.add(*number, *generation), None);
     }
     segments.size_table(files.keys().next_back().map_or(0, |number| number.saturating_add(1)));
-    let session = u64::try_from(random128() & u128::from(u64::MAX)).unwrap_or(0);
-    let mut appender = Appender::new(segments.clone(), session, tail.position, files);
+    let mut appender = Appender::new(segments.clone(), half(random128()), tail.position, files);
     let leftovers = leftovers(names, &catalog, &appender);
     appender.vacate_gaps(|number| leftovers.iter().all(|leftover| leftover.number != number));
     let log = LogState { appender, truncations: std::collections::VecDeque::new(), unreclaimed: 0 };

@@ -19,7 +19,7 @@ use crate::log::base::Base;
 use crate::log::cached::PageCache;
 use crate::log::catalog::CatalogSlots;
 use crate::log::segment::Segments;
-use crate::open::random128;
+use crate::open::{half, random128};
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 use crate::stats::Recovery;
@@ -85,8 +85,7 @@ impl Snapshot {
             next: first,
             next_is_fresh: true,
         };
-        let session = u64::try_from(identity.0 & u128::from(u64::MAX)).unwrap_or(0);
-        let appender = Appender::new(segments.clone(), session, position, BTreeMap::new());
+        let appender = Appender::new(segments.clone(), half(identity.0), position, BTreeMap::new());
         let log = LogState { appender, truncations: VecDeque::new(), unreclaimed: 0 };
         let catalog = Catalog {
             store_id,
