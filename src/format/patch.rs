@@ -22,7 +22,7 @@ use crate::id::{Fingerprint, Version};
 pub(crate) const HEADER_BYTES: usize = 80;
 pub(crate) const ENTRY_BYTES: usize = 24;
 pub(crate) const FORMAT: u32 = 1;
-const MAGIC: [u8; 8] = *b"VELLUMP\x1a";
+pub(crate) const MAGIC: [u8; 8] = *b"VELLUMP\x1a";
 
 /// What a raw delta is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

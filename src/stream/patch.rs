@@ -13,7 +13,7 @@ use super::source::{Source, bad};
 use super::write::stream_error;
 use crate::error::{Error, Result};
 use crate::format::checksum::{PageChecksum, holds};
-use crate::format::patch::{ENTRY_BYTES, FORMAT, HEADER_BYTES, PatchEntry, PatchHeader};
+use crate::format::patch::{ENTRY_BYTES, FORMAT, HEADER_BYTES, MAGIC, PatchEntry, PatchHeader};
 use crate::format::stream::BaseState;
 use crate::id::{Fingerprint, PageId, Version};
 use crate::pins::PinKind;
@@ -43,6 +43,9 @@ pub struct PatchSummary {
 }
 
 impl PatchSummary {
+    /// The first bytes of every raw delta, by which it is told from a stream.
+    pub const MAGIC: [u8; 8] = MAGIC;
+
     fn new(header: &PatchHeader) -> PatchSummary {
         let BaseState { version, fingerprint } = header.base;
         PatchSummary {

@@ -12,15 +12,12 @@ use crate::export::{BUFFER, base_of};
 use crate::output::Report;
 use crate::progress::Bar;
 
-/// What every raw delta begins with (the library's `format::patch`).
-const MAGIC: [u8; 8] = *b"VELLUMP\x1a";
-
 /// Whether the file is a raw delta. What can't be read is none; whoever opens it next says why.
 pub(crate) fn is_patch(path: &Path) -> bool {
-    let mut magic = [0; MAGIC.len()];
+    let mut magic = [0; PatchSummary::MAGIC.len()];
     path.is_file()
         && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
-        && magic == MAGIC
+        && magic == PatchSummary::MAGIC
 }
 
 pub(crate) fn export(
