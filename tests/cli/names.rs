@@ -149,6 +149,25 @@ fn dropping_several_drops_all_or_none() {
 }
 
 #[test]
+fn a_label_that_is_given_twice_is_refused() {
+    let (bench, _) = Bench::loaded(5);
+    bench.ok(&["snapshot", "create", "s", "a", "--label", "by=hand", "--label", "why=hand"]);
+    for command in [
+        &["snapshot", "create", "s", "b"][..],
+        &["snapshot", "describe", "s", "a"],
+        &["group", "create", "b", "s"],
+        &["tick", "s", "hourly", "--every", "1h"],
+    ] {
+        let refused = [command, &["--label", "by=hand", "--label", "by=clock"]].concat();
+        let message = bench.refused(&refused, 2, "usage")["message"].clone();
+        assert!(message.as_str().unwrap().contains("the label \"by\" is given twice"), "{message}");
+    }
+    let listed = bench.json(&["snapshot", "ls", "s"]);
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed["snapshots"][0]["labels"]["by"], "hand");
+}
+
+#[test]
 fn what_is_still_held_is_not_told_as_freed() {
     let (bench, _) = Bench::loaded(20);
     bench.ok(&["snapshot", "create", "s", "held"]);

@@ -14,9 +14,10 @@ use crate::snapshot::naming;
 pub(crate) fn group(command: &GroupCommand, show: Show) -> Result<(), Failure> {
     match command {
         GroupCommand::Create { name, members, about } => {
+            let naming = naming(about)?;
             let (group, stores) = open(members, show)?;
             let waiting = Waiting::new("create", show);
-            let made = group.create_snapshot_with(name, naming(about), vellum::Quiesce::new())?;
+            let made = group.create_snapshot_with(name, naming, vellum::Quiesce::new())?;
             let lines = group.members().iter().zip(&made.snapshots).map(|(store, snapshot)| {
                 Report::new()
                     .text("dir", &dir_of(&stores, store))

@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::output::{Field, Report};
 use crate::place::open_to_read;
 use crate::progress::Waiting;
+use crate::snapshot::labels;
 
 fn retention(rules: &Rules) -> Retention {
     type Rule = fn(Retention, usize) -> Retention;
@@ -82,7 +83,7 @@ pub(crate) fn tick(args: &Tick, show: Show) -> Result<(), Failure> {
     if let Some(late) = args.if_within {
         schedule = schedule.catch_up(CatchUp::IfWithin(late));
     }
-    for (key, value) in &args.about.label {
+    for (key, value) in labels(&args.about)? {
         schedule = schedule.label(key, value);
     }
     if let Some(time) = args.about.expires {

@@ -15,8 +15,9 @@ use crate::progress::Waiting;
 pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Failure> {
     match command {
         SnapshotCommand::Create { dir, name, about: noted } => {
+            let naming = naming(noted)?;
             let store = open_to_read(dir, show)?;
-            drop(store.create_snapshot_with(name, naming(noted))?);
+            drop(store.create_snapshot_with(name, naming)?);
             tell(store, name, show)
         }
         SnapshotCommand::Ls(args) => {
@@ -48,8 +49,9 @@ pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Fail
             tell(store, to, show)
         }
         SnapshotCommand::Describe { dir, name, about: noted } => {
+            let naming = naming(noted)?;
             let store = open_to_read(dir, show)?;
-            store.describe_snapshot(name, naming(noted))?;
+            store.describe_snapshot(name, naming)?;
             tell(store, name, show)
         }
         SnapshotCommand::Diff { dir, from, to } => diff(dir, from, to.as_deref(), show),
@@ -72,14 +74,23 @@ pub(crate) fn snapshot(command: &SnapshotCommand, show: Show) -> Result<(), Fail
     }
 }
 
-pub(crate) fn naming(noted: &About) -> Naming {
+pub(crate) fn naming(noted: &About) -> Result<Naming, Failure> {
     let mut naming = Naming::new();
-    for (key, value) in &noted.label {
+    for (key, value) in labels(noted)? {
         naming = naming.label(key, value);
     }
-    match noted.expires {
+    Ok(match noted.expires {
         Some(time) => naming.expires_in(time),
         None => naming,
+    })
+}
+
+/// The labels that were given, each with one value: the library would take the last.
+pub(crate) fn labels(noted: &About) -> Result<&[(String, String)], Failure> {
+    let mut keys = BTreeSet::new();
+    match noted.label.iter().find(|(key, _)| !keys.insert(key)) {
+        Some((key, _)) => Err(Failure::Usage(format!("the label {key:?} is given twice: give it one value"))),
+        None => Ok(&noted.label),
     }
 }
 
