@@ -186,6 +186,8 @@ fn what_cannot_be_is_refused_and_a_pattern_names() {
     refused(Schedule::every("s", seconds(60)).at(seconds(60)), "at");
     refused(Schedule::every("s", seconds(60)).jitter(seconds(60), 1), "jitter");
     refused(Schedule::every("s", seconds(60)).pattern("always the same"), "pattern");
+    let nameless = store.tick(&Schedule::every("", seconds(60)), clock.now());
+    assert!(matches!(nameless, Err(Error::InvalidName { .. })), "{nameless:?}");
     assert!(store.snapshots().is_empty());
     let schedule = hourly().pattern("auto {time} (hourly)").expires_in(seconds(HOUR));
     store.tick(&schedule, clock.now()).unwrap();

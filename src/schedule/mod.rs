@@ -18,7 +18,7 @@ use serde::Serialize;
 use self::grid::Grid;
 use crate::calendar::stamp;
 use crate::error::{Error, Result};
-use crate::names::{Naming, millis_of, time_of};
+use crate::names::{Naming, check_name, millis_of, time_of};
 use crate::retention::{Pruned, Retention};
 use crate::store::Store;
 
@@ -152,6 +152,7 @@ impl Schedule {
     }
 
     fn check(&self) -> Result<()> {
+        check_name("a schedule's name", &self.name)?;
         self.grid.check()?;
         if self.pattern.contains(TIME) {
             return Ok(());
@@ -200,7 +201,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] for a schedule that can't be; [`Error::SnapshotExists`] if a snapshot that the schedule didn't make
+    /// [`Error::InvalidOption`] for a schedule that can't be, [`Error::InvalidName`] for one without a name; [`Error::SnapshotExists`] if a snapshot that the schedule didn't make
     /// has the name; as [`Store::create_snapshot_with`] and [`Store::prune`]. If pruning fails the snapshot is there, and
     /// the next run prunes again.
     pub fn tick(&self, schedule: &Schedule, now: SystemTime) -> Result<Tick> {

@@ -79,6 +79,7 @@ fn a_tick_makes_what_is_due_once() {
     assert_eq!(names(&bench), [name]);
     bench.refused(&["tick", "s", "never", "--every", "0s"], 2, "invalid_option");
     bench.refused(&["tick", "s", "late", "--every", "1h", "--offset", "2h"], 2, "invalid_option");
+    assert_eq!(bench.refused(&["tick", "s", "", "--every", "1h"], 2, "invalid_name")["value"], "");
 }
 
 #[test]
