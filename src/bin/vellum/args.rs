@@ -1,5 +1,6 @@
 //! The command line, and all the help there is. What stands here is what the user reads, so it teaches.
 
+mod endpoint;
 mod group;
 mod keep;
 mod names;
@@ -8,9 +9,10 @@ mod streams;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub(crate) use endpoint::Endpoint;
 pub(crate) use group::{GroupCommand, Members};
 pub(crate) use keep::{HistoryArgs, Prune, Rules, Tick};
 pub(crate) use names::{About, BookmarkCommand, HoldCommand, SnapshotCommand};
@@ -409,7 +411,8 @@ pub(crate) struct Map {
     /// The store's directory.
     pub(crate) dir: PathBuf,
     /// The file to write, or `-` for standard output, which is the default unless that is a terminal.
-    pub(crate) file: Option<PathBuf>,
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) file: Option<Endpoint>,
     /// Replace FILE if it is there.
     #[arg(long)]
     pub(crate) force: bool,

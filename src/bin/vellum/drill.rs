@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use vellum::{Store, drill as drill_chain};
 
-use crate::args::{Drill, Show};
+use crate::args::{Drill, Endpoint, Show};
 use crate::error::Failure;
 use crate::export::BUFFER;
 use crate::output::{Field, Report};
@@ -29,7 +29,7 @@ pub(crate) fn drill(args: &Drill, show: Show) -> Result<(), Failure> {
         None => Ok(()),
     };
     let done = match args.paths.as_slice() {
-        [dir] if dir.is_dir() => {
+        [Endpoint::File(dir)] if dir.is_dir() => {
             if args.reading.key_file.is_some() || args.reading.rate.is_some() {
                 let reason = "--key-file and --rate are for streams, not for a store's directory";
                 return Err(Failure::Usage(reason.to_owned()));
@@ -41,8 +41,8 @@ pub(crate) fn drill(args: &Drill, show: Show) -> Result<(), Failure> {
             let reason = "--snapshot and --at are for a store: give its directory, and nothing else";
             return Err(Failure::Usage(reason.to_owned()));
         }
-        paths => {
-            let mut sources = Sources::open(paths)?;
+        streams => {
+            let mut sources = Sources::open(streams)?;
             let reading = args.reading.options()?;
             let mut bar = Bar::new(show);
             let done = drill_chain(&mut sources.streams(), &scratch, &reading, &mut check, &mut bar);

@@ -10,7 +10,7 @@ use vellum::{
     Version, verify_chain_as, verify_stream_as,
 };
 
-use crate::args::{Apply, CloneTo, Export, Fold, Import, Reading, Show, Verify, Writing};
+use crate::args::{Apply, CloneTo, Endpoint, Export, Fold, Import, Reading, Show, Verify, Writing};
 use crate::error::Failure;
 use crate::output::{Field, Report, put, stdout};
 use crate::part::{Part, check_outside, check_target};
@@ -27,13 +27,13 @@ pub(crate) fn export(args: &Export, show: Show) -> Result<(), Failure> {
         let reason = "--expires is for an export with a token: give --resume, or --token-file";
         return Err(Failure::Usage(reason.to_owned()));
     }
-    let file = match args.file.as_deref() {
+    let file = match args.file.as_ref() {
         _ if args.end => {
             let token_file = &resume::token_file(args)?;
             resume::end_export(args, token_file, show)?;
             return Report::new().text("token_file", &token_file.display()).print(show);
         }
-        Some(file) if file != Path::new("-") => file,
+        Some(Endpoint::File(file)) => file,
         given => return export_to_stdout(args, given.is_some(), show),
     };
     if args.from.is_some() {
@@ -190,18 +190,18 @@ pub(crate) fn apply(args: &Apply, show: Show) -> Result<(), Failure> {
     if args.dir.is_file() {
         return patch::apply(&args.dir, args, show);
     }
-    let path = stream_path(args.file.as_deref())?;
-    if patch::is_patch(path) {
+    let from = stream_of(args.file.as_ref())?;
+    if from.file().is_some_and(patch::is_patch) {
         let reason =
             "a raw delta is for a raw file, not for a store: give the file that `export --raw` wrote";
         return Err(Failure::Usage(reason.to_owned()));
     }
     let store = open_to_read(&args.dir, show)?;
-    let mut from = source(path)?;
+    let mut stream = source(from)?;
     let reading = args.reading.options()?;
     let version = store
-        .apply_as(&mut *from, &reading, &mut Bar::new(show))
-        .map_err(|error| Failure::of_stream(error, path))?;
+        .apply_as(&mut *stream, &reading, &mut Bar::new(show))
+        .map_err(|error| Failure::of_stream(error, from.name()))?;
     let snapshot = store.snapshot();
     let report = Report::new()
         .count("version", version.get())
@@ -219,7 +219,7 @@ pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
     let writing = Writing { compress, key_file, rate: None, mark_every: None }.options()?;
     let mut sources = Sources::open(&args.files)?;
     let mut bar = Bar::new(show);
-    if args.out == Path::new("-") {
+    let Some(file) = args.out.file() else {
         if show.json {
             let reason = "with --json give a file: standard output can't carry the stream and the JSON";
             return Err(Failure::Usage(reason.to_owned()));
@@ -233,9 +233,9 @@ pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
             Err(Error::Stream { operation: "write to", source }) => Err(Failure::Stdout(source)),
             Err(error) => Err(sources.blame(error)),
         };
-    }
-    check_target(&args.out, args.force)?;
-    let (part, to) = Part::create(&args.out, args.force)?;
+    };
+    check_target(file, args.force)?;
+    let (part, to) = Part::create(file, args.force)?;
     let mut to = BufWriter::with_capacity(BUFFER, to);
     let folded = vellum::fold_as(&mut sources.streams(), &mut to, &reading, &writing, &mut bar);
     let summary = folded.map_err(|error| match error {
@@ -244,16 +244,16 @@ pub(crate) fn fold(args: &Fold, show: Show) -> Result<(), Failure> {
     })?;
     let to = to.into_inner().map_err(|error| Failure::file("write to", part.path(), error.into_error()))?;
     part.finish(to)?;
-    about(Report::new().text("format", "stream"), &summary).text("file", &args.out.display()).print(show)
+    about(Report::new().text("format", "stream"), &summary).text("file", &file.display()).print(show)
 }
 
-/// The stream's file, or standard input if none was given and that is no terminal.
-fn stream_path(file: Option<&Path>) -> Result<&Path, Failure> {
-    if file.is_none() && io::stdin().is_terminal() {
+/// The stream that was given, or standard input if none was and that is no terminal.
+fn stream_of(given: Option<&Endpoint>) -> Result<&Endpoint, Failure> {
+    if given.is_none() && io::stdin().is_terminal() {
         let reason = "standard input is a terminal: give a FILE, or pipe an export into this";
         return Err(Failure::Usage(reason.to_owned()));
     }
-    Ok(file.unwrap_or(Path::new("-")))
+    Ok(given.unwrap_or(&Endpoint::Standard))
 }
 
 pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
@@ -265,17 +265,17 @@ pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
             false => put(point.map_or_else(String::new, |point| point + "\n").as_bytes()),
         };
     }
-    let path = stream_path(args.file.as_deref())?;
+    let from = stream_of(args.file.as_ref())?;
     let mut options = Options::new().background(false);
     if let Some(bytes) = args.segment_size {
         options = options.segment_size(bytes);
     }
     let store = if args.resume {
-        resume::import(args, path, options, show)?
+        resume::import(args, from, options, show)?
     } else {
-        let (mut from, reading) = (source(path)?, args.reading.options()?);
-        Store::import_as(&mut *from, &args.dir, options, &reading, &mut Bar::new(show))
-            .map_err(|error| Failure::of_stream(error, path))?
+        let (mut stream, reading) = (source(from)?, args.reading.options()?);
+        Store::import_as(&mut *stream, &args.dir, options, &reading, &mut Bar::new(show))
+            .map_err(|error| Failure::of_stream(error, from.name()))?
     };
     let snapshot = store.snapshot();
     let report = Report::new()
@@ -291,29 +291,29 @@ pub(crate) fn import(args: &Import, show: Show) -> Result<(), Failure> {
 
 pub(crate) fn verify(args: &Verify, show: Show) -> Result<(), Failure> {
     match args.paths.as_slice() {
-        [path] if path.is_dir() => verify_store(path, args, show),
+        [Endpoint::File(dir)] if dir.is_dir() => verify_store(dir, args, show),
         _ if args.all || args.which.snapshot.is_some() || args.which.at.is_some() => {
             let reason = "--snapshot, --at and --all are for a store: give its directory, and nothing else";
             Err(Failure::Usage(reason.to_owned()))
         }
-        [path] if patch::is_patch(path) => patch::verify(path, args, show),
-        [path] => {
-            let mut from = source(path)?;
-            let summary = verify_stream_as(&mut *from, &args.reading.options()?, &mut Bar::new(show))
-                .map_err(|error| Failure::of_stream(error, path))?;
+        [Endpoint::File(file)] if patch::is_patch(file) => patch::verify(file, args, show),
+        [from] => {
+            let mut stream = source(from)?;
+            let summary = verify_stream_as(&mut *stream, &args.reading.options()?, &mut Bar::new(show))
+                .map_err(|error| Failure::of_stream(error, from.name()))?;
             about(Report::new().text("kind", "stream"), &summary)
                 .text("store_id", &summary.store_id)
                 .bytes("page_size", summary.page_size.into())
                 .print(show)
         }
-        paths => {
-            let mut sources = Sources::open(paths)?;
+        streams => {
+            let mut sources = Sources::open(streams)?;
             let reading = args.reading.options()?;
             let links = verify_chain_as(&mut sources.streams(), &reading, &mut Bar::new(show));
             let links = links.map_err(|error| sources.blame(error))?;
-            let lines = links.iter().zip(paths).map(|(link, path)| {
+            let lines = links.iter().zip(streams).map(|(link, from)| {
                 Report::new()
-                    .text("file", &path.display())
+                    .text("file", &from.name().display())
                     .count("since", link.base.map_or(0, |base| base.version.get()))
                     .count("version", link.version.get())
                     .text("fingerprint", &link.fingerprint)
@@ -359,13 +359,20 @@ fn checked(report: Report, found: VerifyReport) -> Report {
         .bytes("bytes", found.bytes)
 }
 
-/// A stream to read: a file, or standard input for `-`.
-pub(crate) fn source(path: &Path) -> Result<Box<dyn Read>, Failure> {
-    let opened = if path == Path::new("-") {
-        io::stdin().as_fd().try_clone_to_owned().map(File::from)
-    } else {
-        File::open(path)
+/// A stream to read.
+pub(crate) fn source(from: &Endpoint) -> Result<Box<dyn Read>, Failure> {
+    let Some(file) = from.file() else {
+        let opened = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        return buffered(opened, from.name());
     };
-    let file = opened.map_err(|error| Failure::file("open", path, error))?;
+    open_stream(file)
+}
+
+pub(crate) fn open_stream(file: &Path) -> Result<Box<dyn Read>, Failure> {
+    buffered(File::open(file), file)
+}
+
+fn buffered(opened: io::Result<File>, name: &Path) -> Result<Box<dyn Read>, Failure> {
+    let file = opened.map_err(|error| Failure::file("open", name, error))?;
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
 }

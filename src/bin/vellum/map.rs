@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use vellum::{SegmentSpace, Snapshot, Store};
 
 use self::ages::{Ages, GROUPS_MAX};
-use crate::args::{Map, Show};
+use crate::args::{Endpoint, Map, Show};
 use crate::error::Failure;
 use crate::output::{Report, put};
 use crate::part::{Part, check_outside, check_target};
@@ -92,7 +92,7 @@ struct Picture {
 }
 
 pub(crate) fn map(args: &Map, show: Show) -> Result<(), Failure> {
-    let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    let file = args.file.as_ref().and_then(Endpoint::file);
     match file {
         Some(file) => {
             check_target(file, args.force)?;

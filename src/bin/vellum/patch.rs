@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vellum::{Error, PatchSummary, Snapshot, Store, apply_patch, verify_patch};
 
-use crate::args::{Apply, Reading, Show, Verify};
+use crate::args::{Apply, Endpoint, Reading, Show, Verify};
 use crate::error::Failure;
 use crate::export::{BUFFER, base_of};
 use crate::output::Report;
@@ -42,7 +42,7 @@ pub(crate) fn verify(path: &Path, args: &Verify, show: Show) -> Result<(), Failu
 pub(crate) fn apply(raw: &Path, args: &Apply, show: Show) -> Result<(), Failure> {
     plain(&args.reading)?;
     let shown = raw.display();
-    let path = args.file.as_deref().filter(|path| *path != Path::new("-")).ok_or_else(|| {
+    let path = args.file.as_ref().and_then(Endpoint::file).ok_or_else(|| {
         Failure::Usage(format!("{shown} is a file: give the FILE of a raw delta, which is read twice"))
     })?;
     let mut patch = open(path)?;

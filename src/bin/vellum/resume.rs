@@ -14,9 +14,9 @@ use vellum::{
     resume_point, verify_stream_as,
 };
 
-use crate::args::{Export, Import, Reading, Show};
+use crate::args::{Endpoint, Export, Import, Reading, Show};
 use crate::error::Failure;
-use crate::export::{BUFFER, base_of, source};
+use crate::export::{BUFFER, base_of, open_stream, source};
 use crate::output::stdout;
 use crate::part::{Part, check_outside, check_target};
 use crate::place::{Place, look, open_to_read};
@@ -92,7 +92,7 @@ fn written_before(
     let token: ExportToken = word.trim().parse()?;
     let reading = Reading { key_file: args.writing.key_file.clone(), rate: None }.options()?;
     // What is no such stream is somebody else's file, and stays.
-    let found = verify_stream_as(&mut *source(file)?, &reading, &mut Bar::new(show)).ok();
+    let found = verify_stream_as(&mut *open_stream(file)?, &reading, &mut Bar::new(show)).ok();
     let is_it = |summary: &StreamSummary| {
         summary.store_id == token.store_id()
             && summary.version == token.version()
@@ -122,7 +122,7 @@ fn check_key(store: &Store, args: &Export, token: &ExportToken, token_file: &Pat
 
 /// Where the token of an export is kept.
 pub(crate) fn token_file(args: &Export) -> Result<PathBuf, Failure> {
-    let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    let file = args.file.as_ref().and_then(Endpoint::file);
     match (&args.token_file, file) {
         (Some(token_file), _) => Ok(token_file.clone()),
         (None, Some(file)) => Ok(beside(file, ".token")),
@@ -229,24 +229,22 @@ pub(crate) fn point(args: &Import, show: Show) -> Result<Option<String>, Failure
 }
 
 /// Receives a stream, or the rest of one, and makes a store of it.
-pub(crate) fn import(args: &Import, path: &Path, options: Options, show: Show) -> Result<Store, Failure> {
+pub(crate) fn import(args: &Import, from: &Endpoint, options: Options, show: Show) -> Result<Store, Failure> {
     let (reading, dir) = (args.reading.options()?, inbox_of(&args.dir));
     // Before anything is received that could go nowhere.
     if !matches!(look(&args.dir)?, Place::Missing | Place::Free) {
         return Err(Error::AlreadyExists { dir: args.dir.clone() }.into());
     }
-    let mut from: Box<dyn Read> = source(path)?;
+    let mut stream = source(from)?;
     let inbox = Inbox::open(&dir)?;
     let point = inbox.resume_point(&reading, &mut Bar::new(show))?;
-    if let Some(point) = &point
-        && path != Path::new("-")
-    {
+    if let (Some(point), Some(file)) = (&point, from.file()) {
         // The whole stream is there, so what has arrived is passed over.
-        let skipped = io::copy(&mut (&mut from).take(point.offset()), &mut io::sink());
-        skipped.map_err(|error| Failure::file("read", path, error))?;
+        let skipped = io::copy(&mut (&mut stream).take(point.offset()), &mut io::sink());
+        skipped.map_err(|error| Failure::file("read", file, error))?;
     }
-    let received = inbox.receive(&mut *from, &reading, &mut Bar::new(show));
-    received.map_err(|error| Failure::of_stream(error, path))?;
+    let received = inbox.receive(&mut *stream, &reading, &mut Bar::new(show));
+    received.map_err(|error| Failure::of_stream(error, from.name()))?;
     let key_only = Reading { key_file: args.reading.key_file.clone(), rate: None }.options()?;
     let made = Store::import_as(&mut inbox.reader()?, &args.dir, options, &key_only, &mut Bar::new(show))?;
     drop(inbox);

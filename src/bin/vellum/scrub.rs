@@ -1,10 +1,10 @@
 //! `scrub`: every page and node that any version sees is read and checked, and mended where somebody has the right bytes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vellum::{DamagedPage, Error, RepairOutcome, RepairSource, Scrub, Store};
 
-use crate::args::{Reading, ScrubArgs, Show};
+use crate::args::{Endpoint, Reading, ScrubArgs, Show};
 use crate::error::Failure;
 use crate::export::source;
 use crate::output::{Field, Report};
@@ -82,17 +82,19 @@ fn repair(
     show: Show,
 ) -> Result<Vec<RepairOutcome>, Failure> {
     let (mut stores, mut streams) = (Vec::new(), Vec::new());
-    let options = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
-    for path in &args.repair_from {
-        let opened = match path.is_dir() {
-            true => open_to_read(path, show).map(|store| stores.push((path, store))),
-            false => source(path).map(|stream| streams.push((path, stream))),
+    let reading = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
+    for from in &args.repair_from {
+        let opened = match from {
+            Endpoint::File(dir) if dir.is_dir() => {
+                open_to_read(dir, show).map(|store| stores.push((from.name(), store)))
+            }
+            _ => source(from).map(|stream| streams.push((from.name(), stream))),
         };
         if let Err(error) = opened {
-            found.source_lines.push(failed(path, &error));
+            found.source_lines.push(failed(from.name(), &error));
         }
     }
-    let mut paths: Vec<&PathBuf> = Vec::new();
+    let mut paths: Vec<&Path> = Vec::new();
     let mut sources: Vec<RepairSource<'_>> = Vec::new();
     for (path, store) in &stores {
         paths.push(path);
@@ -100,7 +102,7 @@ fn repair(
     }
     for (path, stream) in &mut streams {
         paths.push(path);
-        sources.push(RepairSource::StreamWith(&mut **stream, options.clone()));
+        sources.push(RepairSource::StreamWith(&mut **stream, reading.clone()));
     }
     let done = match store.repair(damaged, &mut sources) {
         Ok(done) => done,

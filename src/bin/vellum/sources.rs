@@ -2,11 +2,11 @@
 
 use std::cell::Cell;
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use vellum::Error;
 
+use crate::args::Endpoint;
 use crate::error::Failure;
 use crate::export::source;
 
@@ -18,19 +18,19 @@ pub(crate) struct Sources {
 }
 
 struct Source {
-    path: PathBuf,
+    from: Endpoint,
     inner: Box<dyn Read>,
     index: usize,
     last: Rc<Cell<usize>>,
 }
 
 impl Sources {
-    pub(crate) fn open(paths: &[PathBuf]) -> Result<Sources, Failure> {
+    pub(crate) fn open(sources: &[Endpoint]) -> Result<Sources, Failure> {
         let last = Rc::new(Cell::new(0));
-        let open = |(index, path): (usize, &PathBuf)| {
-            Ok(Source { path: path.clone(), inner: source(path)?, index, last: Rc::clone(&last) })
+        let open = |(index, from): (usize, &Endpoint)| {
+            Ok(Source { from: from.clone(), inner: source(from)?, index, last: Rc::clone(&last) })
         };
-        let sources = paths.iter().enumerate().map(open).collect::<Result<_, Failure>>()?;
+        let sources = sources.iter().enumerate().map(open).collect::<Result<_, Failure>>()?;
         Ok(Sources { sources, last })
     }
 
@@ -41,7 +41,7 @@ impl Sources {
     /// Puts the file's name to an error about a stream that was read.
     pub(crate) fn blame(&self, error: Error) -> Failure {
         match self.sources.get(self.last.get()) {
-            Some(source) => Failure::of_stream(error, &source.path),
+            Some(source) => Failure::of_stream(error, source.from.name()),
             None => error.into(),
         }
     }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
-use super::Which;
+use super::{Endpoint, Which};
 use crate::moment::duration;
 
 /// How a stream is written.
@@ -42,7 +42,8 @@ pub(crate) struct Export {
     /// The store's directory.
     pub(crate) dir: PathBuf,
     /// The file to write, or `-` for standard output, which is the default unless that is a terminal.
-    pub(crate) file: Option<PathBuf>,
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) file: Option<Endpoint>,
     /// Write the pages and nothing else; those that hold nothing as zeros.
     #[arg(long, conflicts_with_all = ["compress", "key_file", "rate", "mark_every"])]
     pub(crate) raw: bool,
@@ -78,7 +79,8 @@ pub(crate) struct Import {
     /// Where the store goes: a new or empty directory.
     pub(crate) dir: PathBuf,
     /// The stream, or `-` for standard input, which is the default unless that is a terminal.
-    pub(crate) file: Option<PathBuf>,
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) file: Option<Endpoint>,
     /// Bytes of a segment file, as for `init` [default: 67108864].
     #[arg(long, value_name = "BYTES")]
     pub(crate) segment_size: Option<u64>,
@@ -108,7 +110,8 @@ pub(crate) struct Apply {
     #[arg(value_name = "DIR|RAW")]
     pub(crate) dir: PathBuf,
     /// The delta, or `-` for standard input, which is the default unless that is a terminal.
-    pub(crate) file: Option<PathBuf>,
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) file: Option<Endpoint>,
     #[command(flatten)]
     pub(crate) reading: Reading,
 }
@@ -116,11 +119,11 @@ pub(crate) struct Apply {
 #[derive(Debug, Args)]
 pub(crate) struct Fold {
     /// The streams, in their order.
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) files: Vec<Endpoint>,
     /// The file to write, or `-` for standard output.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) out: PathBuf,
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub(crate) out: Endpoint,
     /// Compress with zstd, at this level: 1 (fast) to 19 (small) [without a level: 3].
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
     pub(crate) compress: Option<i32>,
@@ -135,8 +138,8 @@ pub(crate) struct Fold {
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// A store's directory, or exported streams in their order; `-` for a stream on standard input.
-    #[arg(value_name = "DIR|FILE", required = true)]
-    pub(crate) paths: Vec<PathBuf>,
+    #[arg(value_name = "DIR|FILE", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<Endpoint>,
     #[command(flatten)]
     pub(crate) reading: Reading,
     #[command(flatten)]
@@ -149,8 +152,8 @@ pub(crate) struct Verify {
 #[derive(Debug, Args)]
 pub(crate) struct Drill {
     /// Exported streams in their order, or a store's directory; `-` for a stream on standard input.
-    #[arg(value_name = "DIR|FILE", required = true)]
-    pub(crate) paths: Vec<PathBuf>,
+    #[arg(value_name = "DIR|FILE", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<Endpoint>,
     #[command(flatten)]
     pub(crate) which: Which,
     #[command(flatten)]
@@ -171,8 +174,8 @@ pub(crate) struct ScrubArgs {
     #[arg(long, value_name = "BYTES")]
     pub(crate) rate: Option<u64>,
     /// Mend damaged pages from this store's directory or exported stream; may be given several times.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub(crate) repair_from: Vec<PathBuf>,
+    #[arg(long, value_name = "DIR|FILE", value_hint = ValueHint::AnyPath)]
+    pub(crate) repair_from: Vec<Endpoint>,
     /// Read encrypted streams with the key in this file: 32 bytes, or 64 hexadecimal digits.
     #[arg(long, value_name = "FILE", requires = "repair_from")]
     pub(crate) key_file: Option<PathBuf>,
