@@ -59,20 +59,25 @@ pub(crate) fn look(dir: &Path) -> Result<Place, Failure> {
     })
 }
 
-/// Opens the store that is in `dir`.
-pub(crate) fn open(dir: &Path, options: Options, show: Show) -> Result<Store, Failure> {
+/// Refuses a directory that holds no store, and touches nothing.
+pub(crate) fn check_store(dir: &Path) -> Result<(), Failure> {
     match look(dir)? {
-        // The library would lock a foreign directory first, and leave its LOCK there.
         Place::Foreign(name) => {
             Err(Error::NotAStore { dir: dir.to_owned(), reason: format!("it holds {name}") }.into())
         }
         Place::Missing | Place::Free => Err(Error::NotFound { dir: dir.to_owned() }.into()),
-        Place::Store | Place::File => {
-            // After a crash there may be much to recover.
-            let _waiting = Waiting::new("open", show);
-            Ok(Store::open(dir, options.create(false))?)
-        }
+        // Which part of the path is no directory, the library tells.
+        Place::Store | Place::File => Ok(()),
     }
+}
+
+/// Opens the store that is in `dir`.
+pub(crate) fn open(dir: &Path, options: Options, show: Show) -> Result<Store, Failure> {
+    // The library would lock a foreign directory first, and leave its LOCK there.
+    check_store(dir)?;
+    // After a crash there may be much to recover.
+    let _waiting = Waiting::new("open", show);
+    Ok(Store::open(dir, options.create(false))?)
 }
 
 /// Opens the store that is in `dir` for a command that only reads. There is no read-only opening: this locks the store.

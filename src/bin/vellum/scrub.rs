@@ -1,14 +1,15 @@
 //! `scrub`: every page and node that any version sees is read and checked, and mended where somebody has the right bytes.
 
+use std::fs;
 use std::path::Path;
 
-use vellum::{DamagedPage, Error, RepairOutcome, RepairSource, Scrub, Store};
+use vellum::{DamagedPage, Error, ImportOptions, RepairOutcome, RepairSource, Scrub, Store};
 
 use crate::args::{Endpoint, Reading, ScrubArgs, Show};
 use crate::error::Failure;
 use crate::export::source;
 use crate::output::{Field, Report};
-use crate::place::open_to_read;
+use crate::place::{check_store, open_to_read};
 use crate::progress::Bar;
 
 /// Most damaged pages and nodes that are listed; all are counted.
@@ -30,6 +31,9 @@ struct Found {
 }
 
 pub(crate) fn scrub(args: &ScrubArgs, show: Show) -> Result<(), Failure> {
+    // Told now, and not when it is needed: by then nobody may have another source any more.
+    args.repair_from.iter().try_for_each(check_there)?;
+    let reading = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
     let store = open_to_read(&args.dir, show)?;
     let mut scrub = Scrub::new();
     if let Some(rate) = args.rate {
@@ -56,7 +60,7 @@ pub(crate) fn scrub(args: &ScrubArgs, show: Show) -> Result<(), Failure> {
         // A repair walks the page table, and can't where a node is damaged.
         let can_repair = !args.repair_from.is_empty() && found.damaged_nodes == 0;
         let outcomes = match can_repair && !report.damaged.is_empty() {
-            true => repair(&store, &report.damaged, args, &mut found, show)?,
+            true => repair(&store, &report.damaged, (&args.repair_from, &reading), &mut found, show)?,
             false => Vec::new(),
         };
         for (index, page) in report.damaged.iter().enumerate() {
@@ -73,17 +77,27 @@ pub(crate) fn scrub(args: &ScrubArgs, show: Show) -> Result<(), Failure> {
     if left + nodes > 0 { Err(Failure::DamageLeft { pages: left, nodes }) } else { Ok(()) }
 }
 
+/// Refuses a source that isn't there.
+fn check_there(from: &Endpoint) -> Result<(), Failure> {
+    match from {
+        Endpoint::Standard => Ok(()),
+        Endpoint::File(dir) if dir.is_dir() => check_store(dir),
+        Endpoint::File(file) => {
+            fs::metadata(file).map(drop).map_err(|error| Failure::file("open", file, error))
+        }
+    }
+}
+
 /// Mends what the sources have the right bytes of. A source that fails is told of, and the others are asked.
 fn repair(
     store: &Store,
     damaged: &[DamagedPage],
-    args: &ScrubArgs,
+    (sources, reading): (&[Endpoint], &ImportOptions),
     found: &mut Found,
     show: Show,
 ) -> Result<Vec<RepairOutcome>, Failure> {
     let (mut stores, mut streams) = (Vec::new(), Vec::new());
-    let reading = Reading { key_file: args.key_file.clone(), rate: None }.options()?;
-    for from in &args.repair_from {
+    for from in sources {
         let opened = match from {
             Endpoint::File(dir) if dir.is_dir() => {
                 open_to_read(dir, show).map(|store| stores.push((from.name(), store)))
