@@ -25,7 +25,7 @@ use super::bytes::{Reader, Writer};
 use super::checksum::{digest128, holds};
 use super::history::HistorySection;
 use super::names::NamedSection;
-use super::{FORMAT, Flaw, code, is_newer};
+use super::{FORMAT, Flaw, check_head, code};
 use crate::id::{Fingerprint, StoreId, Version};
 use crate::table::node::{HEIGHT_MAX, NodeAddress};
 
@@ -195,12 +195,7 @@ impl Catalog {
         let mut reader = Reader::new(bytes);
         let short = || Flaw::damage(0, "a catalog", format!("{} bytes", bytes.len()));
         let (magic, format) = (reader.u32().ok_or_else(short)?, reader.u16().ok_or_else(short)?);
-        if magic != MAGIC {
-            return Err(Flaw::damage(0, format!("magic {MAGIC:08x}"), format!("{magic:08x}")));
-        }
-        if is_newer(format) {
-            return Err(Flaw::Newer { found: format.to_string() });
-        }
+        check_head(MAGIC, magic, format)?;
         reader.u16().ok_or_else(short)?;
         let (incompatible, _compatible) = (reader.u64().ok_or_else(short)?, reader.u64().ok_or_else(short)?);
         let (sequence, len) = (reader.u64().ok_or_else(short)?, reader.u64().ok_or_else(short)?);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{digest128, holds};
-use super::{FORMAT, Flaw, code, is_newer};
+use super::{FORMAT, Flaw, check_head, code};
 use crate::id::{Fingerprint, StoreId, Version};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VLGM");
@@ -71,12 +71,7 @@ impl GroupManifest {
         let short = || Flaw::damage(0, "a group's manifest", format!("{} bytes", bytes.len()));
         let mut reader = Reader::new(bytes);
         let (magic, format) = (reader.u32().ok_or_else(short)?, reader.u16().ok_or_else(short)?);
-        if magic != MAGIC {
-            return Err(Flaw::damage(0, format!("magic {MAGIC:08x}"), format!("{magic:08x}")));
-        }
-        if is_newer(format) {
-            return Err(Flaw::Newer { found: format.to_string() });
-        }
+        check_head(MAGIC, magic, format)?;
         let (head, digest) = bytes.split_at(bytes.len().saturating_sub(16));
         let (found, computed) = (Reader::new(digest).u128().ok_or_else(short)?, digest128(head));
         if !holds(found, computed) {

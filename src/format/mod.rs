@@ -45,6 +45,18 @@ pub(crate) enum Flaw {
     Newer { found: String },
 }
 
+/// Holds the magic number and the format version with which a structure begins against what this vellum reads. Segments and records have
+/// formats of their own besides.
+pub(crate) fn check_head(expected: u32, magic: u32, format: u16) -> Result<(), Flaw> {
+    if magic != expected {
+        return Err(Flaw::damage(0, format!("magic {expected:08x}"), format!("{magic:08x}")));
+    }
+    if is_newer(format) {
+        return Err(Flaw::Newer { found: format.to_string() });
+    }
+    Ok(())
+}
+
 impl Flaw {
     pub(crate) fn damage(offset: u64, expected: impl Into<String>, found: impl Into<String>) -> Flaw {
         Flaw::Damage { offset, expected: expected.into(), found: found.into() }

@@ -21,7 +21,7 @@
 
 use super::bytes::{Reader, Writer};
 use super::checksum::{checksum64, holds};
-use super::{FORMAT, Flaw, is_newer};
+use super::{FORMAT, Flaw, check_head};
 use crate::id::StoreId;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VLPK");
@@ -120,11 +120,8 @@ impl PackedHeader {
     fn fields(bytes: &[u8], number: u32, slots: u32) -> Option<Result<PackedHeader, Flaw>> {
         let mut reader = Reader::new(bytes);
         let (magic, format) = (reader.u32()?, reader.u16()?);
-        if magic != MAGIC {
-            return Some(Err(Flaw::damage(0, format!("magic {MAGIC:08x}"), format!("{magic:08x}"))));
-        }
-        if is_newer(format) {
-            return Some(Err(Flaw::Newer { found: format.to_string() }));
+        if let Err(flaw) = check_head(MAGIC, magic, format) {
+            return Some(Err(flaw));
         }
         let body = bytes.get(..header_bytes(slots) - 8)?;
         let sum = Reader::new(bytes.get(body.len()..)?).u64()?;
