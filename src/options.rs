@@ -1,11 +1,12 @@
 //! How a store is opened: a builder whose values are checked when it is used.
 
+mod check;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::core::now_ms;
-use crate::error::{Error, Result};
 use crate::govern::{Event, EventSink, RetainedPolicy};
 use crate::history::History;
 use crate::log::geometry::Geometry;
@@ -53,7 +54,7 @@ pub enum ReadMode {
     #[default]
     Mapped,
     /// By read calls, into a cache of [`Options::cache_bytes`]: no file is ever mapped into the process, a failing medium is
-    /// [`Error::Io`] to whoever asked, and the next read is tried anew. A page is verified whenever it enters the cache. A
+    /// [`Error::Io`](crate::Error::Io) to whoever asked, and the next read is tried anew. A page is verified whenever it enters the cache. A
     /// read costs a copy and some 200 ns more where the page is cached, a system call where it isn't; pages that a view has
     /// handed out stay in memory until the view is dropped, beside the cache. At most 128 files are open for reading.
     Buffered,
@@ -162,7 +163,7 @@ impl Options {
         self
     }
 
-    /// Whether to create the store if there is none (default), or to fail with [`Error::NotFound`].
+    /// Whether to create the store if there is none (default), or to fail with [`Error::NotFound`](crate::Error::NotFound).
     #[must_use]
     pub fn create(mut self, create: bool) -> Options {
         self.create = create;
@@ -208,7 +209,7 @@ impl Options {
     }
 
     /// Most bytes of memory that may wait for open views before commits are held up, and then refused with
-    /// [`Error::LimboFull`]. At least 64 KiB. Default 64 MiB.
+    /// [`Error::LimboFull`](crate::Error::LimboFull). At least 64 KiB. Default 64 MiB.
     #[must_use]
     pub fn limbo_bytes(mut self, bytes: u64) -> Options {
         self.limbo_bytes = bytes;
@@ -216,7 +217,7 @@ impl Options {
     }
 
     /// Most bytes that one transaction may keep in memory before it is refused with
-    /// [`Error::TransactionTooLarge`]. At least one page. Default 1 GiB.
+    /// [`Error::TransactionTooLarge`](crate::Error::TransactionTooLarge). At least one page. Default 1 GiB.
     #[must_use]
     pub fn transaction_memory(mut self, bytes: u64) -> Options {
         self.transaction_memory = bytes;
@@ -295,7 +296,7 @@ impl Options {
     /// When less than so many bytes are free on the disk and the log needs another file, commits wait for what can be
     /// reclaimed first, so that the disk isn't full before it is full of what is needed. Of this reserve, commits that
     /// write pages leave at least two segments' bytes for checkpoints, for rewriting and for commits that free pages; they are
-    /// refused with [`Error::Full`] instead. 0: no reserve. Default 256 MiB.
+    /// refused with [`Error::Full`](crate::Error::Full) instead. 0: no reserve. Default 256 MiB.
     #[must_use]
     pub fn disk_reserve(mut self, bytes: u64) -> Options {
         self.disk_reserve = bytes;
@@ -436,61 +437,6 @@ impl Options {
     /// The page size that was asked for, if one was.
     pub(crate) fn asked_page_size(&self) -> Option<u32> {
         self.page_size
-    }
-
-    /// Refuses what can't be honoured, before anything is touched.
-    pub(crate) fn check(&self) -> Result<()> {
-        let refuse = |option: &'static str, value: u64, expected: &str| {
-            Err(Error::InvalidOption { option, value: value.to_string(), expected: expected.to_owned() })
-        };
-        let page_size = self.page_size.unwrap_or(PAGE_SIZE);
-        if !page_size.is_power_of_two() || !(512..=65536).contains(&page_size) {
-            return refuse("page_size", page_size.into(), "a power of two from 512 to 65536 is");
-        }
-        let segment_size = self.segment_size.unwrap_or(SEGMENT_SIZE);
-        if !segment_size.is_power_of_two() || !((64 << 10)..=(1 << 30)).contains(&segment_size) {
-            return refuse("segment_size", segment_size, "a power of two from 65536 to 1073741824 is");
-        }
-        if segment_size < 8 * u64::from(page_size) {
-            return refuse("segment_size", segment_size, "at least 8 pages is");
-        }
-        self.history.map_or(Ok(None), History::record)?;
-        if self.limbo_bytes < 64 << 10 {
-            return refuse("limbo_bytes", self.limbo_bytes, "65536 or more is");
-        }
-        if self.transaction_memory < u64::from(page_size) {
-            return refuse("transaction_memory", self.transaction_memory, "one page or more is");
-        }
-        if self.checkpoint_bytes < 64 << 10 {
-            return refuse("checkpoint_bytes", self.checkpoint_bytes, "65536 or more is");
-        }
-        if self.table_memory < 1 << 20 {
-            return refuse("table_memory", self.table_memory, "1048576 or more is");
-        }
-        if self.cache_bytes < 1 << 20 {
-            return refuse("cache_bytes", self.cache_bytes, "1048576 or more is");
-        }
-        if !(5..=1000).contains(&self.waste_percent) {
-            return refuse("waste_percent", self.waste_percent.into(), "a value from 5 to 1000 is");
-        }
-        if let Some(rate) = self.pack_rate.filter(|rate| *rate < 1 << 20) {
-            return refuse("pack_rate", rate, "1048576 or more is");
-        }
-        #[cfg(feature = "status")]
-        if let Some(every) = self.status_every {
-            let value = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
-            if value < 100 {
-                return refuse("status_every", value, "100 ms or more is");
-            }
-            if !self.background {
-                return refuse(
-                    "status_every",
-                    value,
-                    "only a store with its own thread (`background`) makes it",
-                );
-            }
-        }
-        Ok(())
     }
 
     /// The geometry of a store that these options create.
