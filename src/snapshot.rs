@@ -1,5 +1,8 @@
 //! Reading: [`Snapshot`], a version pinned for as long as one likes, and [`View`], a short window on one.
 
+#[cfg(feature = "sqlite")]
+mod lender;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,6 +24,9 @@ use crate::table::root::Root;
 use crate::version::epoch::OpenMark;
 use crate::version::held::HeldRoot;
 use crate::version::registry::SlotId;
+
+#[cfg(feature = "sqlite")]
+pub(crate) use lender::Lender;
 
 /// A consistent, read-only picture of every page at one version.
 ///
@@ -281,83 +287,6 @@ impl Drop for HeldInUse<'_> {
     }
 }
 
-/// Lends pages of a snapshot, where a [`View`] would have to stay with its thread.
-///
-/// While anything is lent ([`Lender::begin`] to [`Lender::end`]), it keeps what a view keeps, by other means: the version by the
-/// snapshot, entered so that it can't be revoked meanwhile (4), and the mappings by the table of segments. Bytes at a
-/// location never change while a version sees them (8).
-#[cfg(feature = "sqlite")]
-pub(crate) struct Lender {
-    snapshot: Snapshot,
-    table: Arc<SegmentTable>,
-    covered: u64,
-    is_lending: bool,
-}
-
-#[cfg(feature = "sqlite")]
-impl Lender {
-    pub(crate) fn new(snapshot: &Snapshot) -> Lender {
-        // Taken after the root was published, so it has every segment that the version reaches.
-        let table = Arc::clone(&snapshot.core.segments.table());
-        let (height, page_count) = (snapshot.root().height, snapshot.page_count());
-        let covered = if height == 0 { 0 } else { page_count.min(capacity(height)) };
-        Lender { snapshot: snapshot.clone(), table, covered, is_lending: false }
-    }
-
-    /// From now on what is lent stays.
-    ///
-    /// # Errors
-    /// [`Error::SnapshotRevoked`].
-    pub(crate) fn begin(&mut self) -> Result<()> {
-        if !self.is_lending {
-            // Left again at the end.
-            std::mem::forget(self.snapshot.in_use()?);
-            self.is_lending = true;
-        }
-        Ok(())
-    }
-
-    /// Nothing is lent any more.
-    pub(crate) fn end(&mut self) {
-        if std::mem::take(&mut self.is_lending) {
-            self.snapshot.core.registry.leave(self.snapshot.slot);
-        }
-    }
-
-    /// The page's bytes where they lie; `None` if it holds nothing or would have to be copied, or if lending hasn't begun.
-    pub(crate) fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
-        let Snapshot { core, .. } = &self.snapshot;
-        let root = self.snapshot.root();
-        if !self.is_lending || id.0 >= root.page_count {
-            return Ok(None);
-        }
-        let guard = core.epoch.pin();
-        if id.0 < self.covered
-            && let Some(entry) = quick_lookup(root, id)
-            && let Some(bytes) = core.segments.quick_page(&self.table, entry)
-        {
-            return Ok(Some(bytes));
-        }
-        let entry = lookup(&core.slab, root, id, &guard)?;
-        match core.segments.page(&self.table, id, entry)? {
-            Some(PageBytes::InPlace(bytes)) => Ok(Some(bytes)),
-            _ => Ok(None),
-        }
-    }
-
-    /// The version that is lent.
-    pub(crate) fn version(&self) -> Version {
-        self.snapshot.version()
-    }
-}
-
-#[cfg(feature = "sqlite")]
-impl Drop for Lender {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 /// The snapshot that a fork lives on.
 #[derive(Debug)]
 pub(crate) struct Forked {
@@ -403,6 +332,21 @@ const TOGETHER: usize = 64;
 ///
 /// A view is guarded by an epoch: while it is open, memory that any commit made dead since can't be freed. So take one
 /// for a lookup or a scan, and a [`Snapshot`] for anything longer. A view stays in its thread.
+///
+/// ```
+/// # fn main() -> vellum::Result<()> {
+/// use vellum::{Options, Store};
+/// let store = Store::in_memory(Options::new())?;
+/// let mut txn = store.begin()?;
+/// let id = txn.allocate()?;
+/// txn.write(id, &[7; 4096])?;
+/// txn.commit()?;
+///
+/// let view = store.view();
+/// let page: Option<&[u8]> = view.page(id)?; // where it lies, for as long as the view
+/// assert_eq!(page.map(|page| page[0]), Some(7));
+/// # Ok(()) }
+/// ```
 pub struct View<'a> {
     core: &'a Core,
     segments: &'a Segments,
