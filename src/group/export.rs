@@ -74,6 +74,21 @@ impl Group {
     /// Writes a group snapshot to a new directory: a stream for each member, at most `concurrency` at a time (1: one after the
     /// other), and a manifest with their checksums. The directory appears in one step, when everything in it is on the disk.
     ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// # let home = tempfile::tempdir().unwrap();
+    /// # let (dir, restored) = (home.path().join("nightly"), home.path().join("restored"));
+    /// use vellum::{Group, Options, Store};
+    /// let (orders, stock) = (Store::in_memory(Options::new())?, Store::in_memory(Options::new())?);
+    /// let group = Group::new(&[&orders, &stock])?;
+    /// group.create_snapshot("nightly")?;
+    /// group.export("nightly", &dir, 2, &mut ())?;
+    /// // In the order of the members' ids, as `Group::members` has them.
+    /// let stores = Group::import(&dir, &restored, Options::new(), 2, &mut ())?;
+    /// assert_eq!(stores.len(), group.members().len());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Group::open_snapshot`] and [`Snapshot::export`](crate::Snapshot::export); [`Error::AlreadyExists`] if `dir` holds
     /// anything, [`Error::Full`], [`Error::Io`], [`Error::Cancelled`]. After any of them `dir` is as it was.

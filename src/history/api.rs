@@ -105,7 +105,18 @@ impl Store {
 
     /// Opens the newest version that is kept, by the history window, by a name, or as the current one, and was committed at `time` or
     /// before. Within the window that is what the store was at that time, to the window's interval; before it,
-    /// [`Snapshot::created_at`] tells how much older it is.
+    /// [`Snapshot::created_at`] tells how much older it is. Costs a look-up.
+    ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// use std::time::{Duration, SystemTime};
+    /// use vellum::{History, Options, Store};
+    /// let store = Store::in_memory(Options::new().history(History::within(Duration::from_secs(3600))))?;
+    /// // What was there before somebody did the wrong thing.
+    /// let before = store.snapshot_at_time(SystemTime::now())?;
+    /// store.rollback_to(&before)?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::TimeNotKept`] if all that is kept is younger.

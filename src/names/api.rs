@@ -207,7 +207,20 @@ impl Store {
         found
     }
 
-    /// Keeps a named snapshot from being dropped. A second hold of the same owner replaces the first.
+    /// Keeps a named snapshot from being dropped, until it is released or the time has come (`None`: never). A second hold of the
+    /// same owner replaces the first. Costs a durable commit.
+    ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// use vellum::{Error, Options, Store};
+    /// let store = Store::in_memory(Options::new())?;
+    /// store.create_snapshot("nightly")?;
+    /// store.hold_snapshot("nightly", "audit", None)?;
+    /// assert!(matches!(store.drop_snapshot("nightly"), Err(Error::SnapshotHeld { .. })));
+    /// store.release_snapshot("nightly", "audit")?;
+    /// store.drop_snapshot("nightly")?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::InvalidName`], and what a commit gives.
@@ -217,7 +230,7 @@ impl Store {
         self.change_names(NameChange::Hold { name: name.to_owned(), hold })
     }
 
-    /// Ends a hold.
+    /// Ends a hold. Costs a durable commit.
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::HoldNotFound`], and what a commit gives.
@@ -225,7 +238,8 @@ impl Store {
         self.change_names(NameChange::Release { name: name.to_owned(), owner: owner.to_owned() })
     }
 
-    /// Remembers `snapshot`'s version under a name, without keeping any page of it.
+    /// Remembers `snapshot`'s version under a name, without keeping any page of it: enough to export later what has changed since
+    /// (see [`Store::apply`]). Costs a durable commit.
     ///
     /// # Errors
     /// [`Error::SnapshotExists`], [`Error::InvalidName`], [`Error::InvalidOption`] for a snapshot of another store, and what a

@@ -35,6 +35,32 @@ impl Store {
     /// Writers wait while the commit is written, readers don't. If it can, the store takes on the version of the
     /// stream. Pages wait in memory, beyond 32 MiB in a file of the store's directory.
     ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// # let home = tempfile::tempdir().unwrap();
+    /// use vellum::{Options, Store};
+    /// let store = Store::in_memory(Options::new())?;
+    /// let mut txn = store.begin()?;
+    /// let id = txn.allocate()?;
+    /// txn.write(id, &[1; 4096])?;
+    /// txn.commit()?;
+    /// let replica = home.path().join("replica");
+    /// store.snapshot().clone_to(&replica)?;
+    /// // Enough to know later what has changed since; no page is kept for it.
+    /// store.create_bookmark("sent", &store.snapshot())?;
+    ///
+    /// let mut txn = store.begin()?;
+    /// txn.write(id, &[2; 4096])?;
+    /// txn.commit()?;
+    /// let mut delta = Vec::new();
+    /// store.snapshot().export_since(&store.bookmark("sent")?, &mut delta)?;
+    ///
+    /// let replica = Store::open(&replica, Options::new())?;
+    /// replica.apply(&mut &delta[..])?;
+    /// assert_eq!(replica.snapshot().fingerprint(), store.snapshot().fingerprint());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::WrongBase`] if the store stands elsewhere (before anything but the stream's header is read, or because of a commit
     /// in between), [`Error::PageSizeMismatch`], what [`verify_stream`](crate::verify_stream) gives for the stream, and what a

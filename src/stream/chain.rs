@@ -17,6 +17,22 @@ use crate::progress::{Meter, Observer};
 /// Checks a chain of streams, each from end to end and each against the one before it, without a store and in little
 /// memory. The first may be full or a delta; the others are deltas.
 ///
+/// ```
+/// # fn main() -> vellum::Result<()> {
+/// use vellum::{Options, Store, verify_chain};
+/// let store = Store::in_memory(Options::new())?;
+/// let monday = store.snapshot();
+/// let (mut full, mut delta) = (Vec::new(), Vec::new());
+/// monday.export(&mut full)?;
+/// let mut txn = store.begin()?;
+/// txn.allocate()?;
+/// txn.commit()?;
+/// store.snapshot().export_since(&monday, &mut delta)?;
+/// let links = verify_chain(&mut [&mut &full[..], &mut &delta[..]], &mut ())?;
+/// assert_eq!(links[1].fingerprint, store.snapshot().fingerprint());
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// As [`verify_stream`](crate::verify_stream), [`Error::WrongBase`] where a stream doesn't begin where the one before it ends, and
 /// [`Error::PageSizeMismatch`].

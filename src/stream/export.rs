@@ -61,7 +61,8 @@ pub(super) fn header_of(snapshot: &Snapshot) -> StreamHeader {
 
 impl Snapshot {
     /// Writes the whole snapshot as a self-describing, self-checking stream. Every page is verified on the way; equal
-    /// states give equal bytes. Needs no seeking: a pipe will do. Writers go on meanwhile.
+    /// states give equal bytes. Needs no seeking: a pipe will do. Writers go on meanwhile. [`Store::import`](crate::Store::import)
+    /// makes a store of it.
     ///
     /// # Errors
     /// [`Error::Stream`](crate::Error::Stream) if writing fails, [`Error::Corrupt`](crate::Error::Corrupt) if a page is

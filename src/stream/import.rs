@@ -22,7 +22,25 @@ impl Store {
     /// fingerprint, meta bytes and time, under an identity of its own.
     ///
     /// The store is built beside `dir` and moved there in one step, after the whole stream was checked. If anything fails,
-    /// `dir` is as it was.
+    /// `dir` is as it was. Costs writing the pages once and a sync, in little memory.
+    ///
+    /// ```
+    /// # fn main() -> vellum::Result<()> {
+    /// # let home = tempfile::tempdir().unwrap();
+    /// use vellum::{Options, Store};
+    /// let store = Store::in_memory(Options::new())?;
+    /// let mut txn = store.begin()?;
+    /// let id = txn.allocate()?;
+    /// txn.write(id, &[7; 4096])?;
+    /// txn.commit()?;
+    ///
+    /// let mut stream = Vec::new();
+    /// let written = store.snapshot().export(&mut stream)?;
+    /// let copy = Store::import(&mut &stream[..], home.path().join("copy"))?;
+    /// assert_eq!(copy.view().page(id)?, Some(&[7; 4096][..]));
+    /// assert_eq!((copy.version(), copy.snapshot().fingerprint()), (written.version, written.fingerprint));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if `dir` holds anything, [`Error::BadStream`], [`Error::Unsupported`] and
