@@ -38,7 +38,8 @@ pub struct LiveFile {
 
 struct Writing {
     file: StoreFile,
-    /// Why a commit failed. redb goes on as if what it wrote were there, so nothing more is taken.
+    /// Why a commit failed. What redb wrote is gone, pages that it shows to readers among it (it commits without durability): so nothing
+    /// more is taken or shown.
     failed: Option<String>,
 }
 
@@ -53,9 +54,11 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(file: &StoreFile) -> Reading {
-        // Where the file can't show what it committed, all that is read must hear of it.
-        let cut_to = if file.is_overtaken() { 0 } else { u64::MAX };
+    fn of(writing: &Writing) -> Reading {
+        let file = &writing.file;
+        // Where the file can't show what redb takes for written, all that is read must hear of it.
+        let is_true = writing.failed.is_none() && !file.is_overtaken();
+        let cut_to = if is_true { u64::MAX } else { 0 };
         Reading { snapshot: file.snapshot().clone(), len: file.len(), written: BTreeSet::new(), cut_to }
     }
 
@@ -68,13 +71,13 @@ impl Reading {
 
 impl LiveFile {
     pub(crate) fn new(store: &Store, durability: Durability, is_open: Arc<AtomicBool>) -> LiveFile {
-        let file = StoreFile::new(store.snapshot());
+        let writing = Writing { file: StoreFile::new(store.snapshot()), failed: None };
         LiveFile {
             store: store.clone(),
             page_size: store.page_size() as u64,
             durability,
-            reading: RwLock::new(Reading::of(&file)),
-            writing: Mutex::new(Writing { file, failed: None }),
+            reading: RwLock::new(Reading::of(&writing)),
+            writing: Mutex::new(writing),
             is_open,
             has_opened: AtomicBool::new(false),
         }
@@ -127,7 +130,11 @@ impl StorageBackend for LiveFile {
         };
         let have = match snapshot {
             Some(snapshot) => snapshot.read_at(out, offset),
-            None => self.writing().file.read_at(out, offset),
+            None => {
+                let writing = self.writing();
+                writing.check()?;
+                writing.file.read_at(out, offset)
+            }
         };
         match have.map_err(io_error)? == out.len() {
             true => Ok(()),
@@ -168,16 +175,11 @@ impl StorageBackend for LiveFile {
         if !has_header || !writing.has_mark()? {
             return Ok(());
         }
+        // What is refused is gone, and nobody tries it again behind redb's back.
         let done = writing.file.commit(self.durability);
-        // What was refused is gone, and nobody tries it again behind redb's back.
-        *self.reading() = Reading::of(&writing.file);
-        match done {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                writing.failed = Some(error.to_string());
-                Err(io_error(error))
-            }
-        }
+        writing.failed = done.as_ref().err().map(ToString::to_string);
+        *self.reading() = Reading::of(&writing);
+        done.map(drop).map_err(io_error)
     }
 
     fn close(&self) -> io::Result<()> {
@@ -199,7 +201,7 @@ impl StorageBackend for LiveFile {
         // Others may have written since the file was made.
         let mut writing = self.writing();
         writing.file = StoreFile::new(self.store.snapshot());
-        *self.reading() = Reading::of(&writing.file);
+        *self.reading() = Reading::of(&writing);
         Ok(true)
     }
 

@@ -260,8 +260,9 @@ fn the_file_keeps_its_promises_whoever_asks() {
     file.sync_data().unwrap();
     file.read(3 * 4096, &mut page).unwrap();
     assert_eq!((page, version(&store)), ([3; 4096], 3));
+    assert!(file.set_len(100).is_err() && file.read(u64::MAX, &mut page).is_err());
 
-    // A commit that failed is over: what it wrote is gone, and nothing is taken any more.
+    // A commit that failed is over: what it wrote is gone, so nothing is taken or shown any more, which somebody might think to be there.
     file.write(0, &[4; 320]).unwrap();
     let mut txn = store.begin().unwrap();
     txn.page_mut(vellum::PageId(2)).unwrap()[0] = 1;
@@ -270,9 +271,10 @@ fn the_file_keeps_its_promises_whoever_asks() {
     for done in [file.write(0, &[5; 320]), file.sync_data(), file.set_len(0)] {
         assert!(done.unwrap_err().to_string().contains("an earlier commit failed"));
     }
-    file.read(0, &mut page).unwrap();
-    assert_eq!((page[0], version(&store)), (3, 4));
-    assert!(file.set_len(100).is_err() && file.read(u64::MAX, &mut page).is_err());
+    for offset in [0, 4096] {
+        assert!(file.read(offset, &mut page).unwrap_err().to_string().contains("an earlier commit failed"));
+    }
+    assert_eq!(version(&store), 4);
 }
 
 /// A database on a disk that can be made to fail.
