@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::{Core, DurableRoot};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::control::{Catalog, RootRecord, SegmentRecord};
 use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
@@ -149,12 +149,7 @@ impl Core {
         self.sync()?;
         let record = self.record(root, captured.position.sequence);
         let catalog = self.catalog_for(state, captured, kept, &run, record.clone())?;
-        state.slots.write(&catalog).map_err(|error| {
-            self.fail(match error {
-                Error::Full { .. } => AppendFailure::Clean(error),
-                other => AppendFailure::Fatal(other),
-            })
-        })?;
+        state.slots.write(&catalog).map_err(|error| self.fail(AppendFailure::of_write(error)))?;
         Ok(record)
     }
 

@@ -239,9 +239,7 @@ pub(crate) fn found(storage: &dyn Storage, header: &SegmentHeader, catalog: &Cat
         &name,
         geometry.segment_bytes(),
     ))?;
-    let mut bytes = header.encode();
-    bytes.resize(geometry.page_size() as usize, 0);
-    segment.write_all_at(&[IoSlice::new(&bytes)], 0).map_err(full(
+    segment.write_all_at(&[IoSlice::new(&header.encode_slot())], 0).map_err(full(
         "write to",
         &name,
         geometry.page_bytes(),

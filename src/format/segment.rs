@@ -68,6 +68,13 @@ impl SegmentHeader {
         out.bytes
     }
 
+    /// The header's slot: the header, and the zeros behind it.
+    pub(crate) fn encode_slot(&self) -> Vec<u8> {
+        let mut bytes = self.encode();
+        bytes.resize(self.page_size as usize, 0);
+        bytes
+    }
+
     /// Reads the header of segment `number`.
     pub(crate) fn decode(bytes: &[u8], number: u32) -> Result<SegmentHeader, Flaw> {
         Self::fields(bytes, number)

@@ -41,6 +41,14 @@ pub(crate) enum AppendFailure {
 }
 
 impl AppendFailure {
+    /// What a write's failure means: a full disk has damaged nothing, of any other nobody knows what it left.
+    pub(crate) fn of_write(error: Error) -> AppendFailure {
+        match error {
+            full @ Error::Full { .. } => AppendFailure::Clean(full),
+            other => AppendFailure::Fatal(other),
+        }
+    }
+
     /// The failure, where what was appended is published already.
     pub(super) fn into_fatal(self) -> AppendFailure {
         AppendFailure::Fatal(self.into_error())
@@ -499,10 +507,7 @@ impl Appender {
         // Whether or not the write succeeded: part of it may be there.
         self.note_write(self.position.segment);
         let path = || self.segments.storage().path(&file_name(self.position.segment));
-        written.map_err(|error| match disk_error("write to", path(), len, error) {
-            full @ Error::Full { .. } => AppendFailure::Clean(full),
-            other => AppendFailure::Fatal(other),
-        })
+        written.map_err(|error| AppendFailure::of_write(disk_error("write to", path(), len, error)))
     }
 
     /// Marks a segment as one that needs a sync.

@@ -125,20 +125,16 @@ impl Appender {
             previous_digest: None,
             durable,
         };
-        let mut bytes = header.encode();
-        bytes.resize(geometry.page_size() as usize, 0);
+        let bytes = header.encode_slot();
         let segment = self.segments.add(making.number, 0);
         let file = self.segments.file_for_writing(segment).map_err(AppendFailure::Clean)?;
         let written = file.write_all_at(&[IoSlice::new(&bytes)], 0);
         self.note_write(making.number);
         making.write = self.writes;
         let path = || self.segments.storage().path(&file_name(making.number));
+        // Nobody has followed the log to a header that found no room, and whoever comes here writes it anew.
         written.map(|()| true).map_err(|error| {
-            match disk_error("write to", path(), bytes.len() as u64, error) {
-                // Nobody has followed the log to this header, and whoever comes here writes it anew.
-                full @ Error::Full { .. } => AppendFailure::Clean(full),
-                other => AppendFailure::Fatal(other),
-            }
+            AppendFailure::of_write(disk_error("write to", path(), bytes.len() as u64, error))
         })
     }
 

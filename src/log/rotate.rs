@@ -190,9 +190,7 @@ impl Appender {
             previous_digest: Some(position.digest),
             durable,
         };
-        let mut bytes = header.encode();
-        bytes.resize(geometry.page_size() as usize, 0);
-        self.write_or_erase(&[IoSlice::new(&bytes)], 0, geometry.page_bytes())
+        self.write_or_erase(&[IoSlice::new(&header.encode_slot())], 0, geometry.page_bytes())
     }
 
     /// If the log is about to leave a segment with nothing in it, there is no record to say that it ever came there: the header

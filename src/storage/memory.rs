@@ -68,7 +68,7 @@ impl Storage for MemoryStorage {
         if files.contains_key(name) {
             return Err(name::already_exists(name));
         }
-        let file = Arc::new(MemoryFile::alone(len, self.paging == Paging::Small)?);
+        let file = Arc::new(MemoryFile::paged(len, self.paging)?);
         files.insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }
@@ -109,7 +109,10 @@ pub(crate) struct MemoryFile {
 impl MemoryFile {
     /// A file of no storage, `len` zero bytes long. `is_small`: little will be written to it.
     pub(crate) fn alone(len: u64, is_small: bool) -> io::Result<MemoryFile> {
-        let paging = if is_small { Paging::Small } else { Paging::Huge };
+        MemoryFile::paged(len, if is_small { Paging::Small } else { Paging::Huge })
+    }
+
+    fn paged(len: u64, paging: Paging) -> io::Result<MemoryFile> {
         Ok(MemoryFile { contents: Mutex::new(Contents::paged(len, paging)?) })
     }
 
