@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::id::{Fingerprint, PageId, Version};
 use crate::log::cached::PageBytes;
 use crate::log::segment::{SegmentTable, Segments};
+use crate::log::shared::Followed;
 use crate::pins::PinKind;
-use crate::sync::Swapped;
 use crate::table::diff::for_each_difference;
 use crate::table::lookup::{for_each_entry, lookup, quick_lookup};
 use crate::table::node::capacity;
@@ -354,8 +354,8 @@ pub struct View<'a> {
     /// Page ids below this lie within the page count and within the tree.
     covered: u64,
     is_revoked: bool,
-    /// Taken after the root was published, so it has every segment that the version reaches.
-    table: Swapped<SegmentTable>,
+    /// Found after the root was published, so it has every segment that the version reaches; kept by the guard.
+    table: Followed<SegmentTable>,
     /// Pages that were handed out and don't lie in a mapping, by id: each is kept once, until the view goes.
     copied: FrozenBTreeMap<u64, Arc<[u8]>>,
     guard: Guard,
@@ -379,8 +379,9 @@ impl<'a> View<'a> {
     fn new(core: &'a Core, root: HeldRoot, is_revoked: bool, pinned: (Guard, OpenMark)) -> View<'a> {
         let (height, page_count) = (root.root().height, root.root().page_count);
         let covered = if height == 0 || is_revoked { 0 } else { page_count.min(capacity(height)) };
-        let (segments, table, copied) = (&*core.segments, core.segments.table(), FrozenBTreeMap::new());
         let (guard, mark) = pinned;
+        let segments = &*core.segments;
+        let (table, copied) = (segments.follow_table(&guard), FrozenBTreeMap::new());
         View { core, segments, root, covered, is_revoked, table, copied, guard, _mark: mark }
     }
 
@@ -416,7 +417,7 @@ impl<'a> View<'a> {
     pub fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
         if id.0 < self.covered
             && let Some(entry) = quick_lookup(self.root.root(), id)
-            && let Some(bytes) = self.segments.quick_page(&self.table, entry)
+            && let Some(bytes) = self.segments.quick_page(self.table.get(), entry)
         {
             return Ok(Some(bytes));
         }
@@ -456,7 +457,7 @@ impl<'a> View<'a> {
                 }
             }
             let first = pages.len();
-            let quick = |entry| self.segments.quick_page(&self.table, entry);
+            let quick = |entry| self.segments.quick_page(self.table.get(), entry);
             pages.extend(entries[..ids.len()].iter().map(|entry| entry.and_then(quick)));
             let mut touched = 0;
             for page in pages[first..].iter().flatten() {
@@ -488,7 +489,7 @@ impl<'a> View<'a> {
         if self.core.slab.wants_eviction() {
             self.core.trim_table_soon();
         }
-        Ok(match self.segments.page(&self.table, id, entry)? {
+        Ok(match self.segments.page(self.table.get(), id, entry)? {
             Some(PageBytes::InPlace(bytes)) => Some(bytes),
             Some(PageBytes::Copied(bytes)) => Some(self.copied.insert(id.0, bytes)),
             None => None,

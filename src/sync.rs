@@ -66,6 +66,10 @@ pub(crate) enum Planted {
     HastyWritten = 24,
     /// Who waits for limbo waits for others to end grace periods.
     IdleWait = 25,
+    /// A grace period for what is replaced may begin before readers are led to what comes in its place.
+    ReplacedTooSoon = 26,
+    /// What comes in its place is stored without release.
+    RelaxedReplace = 27,
 }
 
 /// The bug that is planted now, as a number; each test that plants one does so in a process of its own.
@@ -219,8 +223,8 @@ pub(crate) type Swapped<T> = arc_swap::Guard<std::sync::Arc<T>>;
 
 #[cfg(not(any(loom, shuttle)))]
 impl<T> Swap<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Swap(arc_swap::ArcSwap::from_pointee(value))
+    pub(crate) fn new(value: std::sync::Arc<T>) -> Self {
+        Swap(arc_swap::ArcSwap::new(value))
     }
 
     #[inline]
@@ -228,8 +232,8 @@ impl<T> Swap<T> {
         self.0.load()
     }
 
-    pub(crate) fn store(&self, value: T) {
-        self.0.store(std::sync::Arc::new(value));
+    pub(crate) fn swap(&self, value: std::sync::Arc<T>) -> std::sync::Arc<T> {
+        self.0.swap(value)
     }
 }
 
@@ -244,15 +248,15 @@ pub(crate) type Swapped<T> = std::sync::Arc<T>;
 
 #[cfg(any(loom, shuttle))]
 impl<T> Swap<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Swap(Mutex::new(std::sync::Arc::new(value)))
+    pub(crate) fn new(value: std::sync::Arc<T>) -> Self {
+        Swap(Mutex::new(value))
     }
 
     pub(crate) fn load(&self) -> Swapped<T> {
         self.0.lock().clone()
     }
 
-    pub(crate) fn store(&self, value: T) {
-        *self.0.lock() = std::sync::Arc::new(value);
+    pub(crate) fn swap(&self, value: std::sync::Arc<T>) -> std::sync::Arc<T> {
+        std::mem::replace(&mut *self.0.lock(), value)
     }
 }

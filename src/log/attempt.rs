@@ -49,7 +49,7 @@ impl Appender {
         self.files.remove(&number);
         self.unsynced.retain(|(unsynced, _)| *unsynced != number);
         if let Some(segment) = self.segments.get(number) {
-            self.segments.forget_file(segment);
+            self.segments.forget_files(&[segment]);
         }
         // What can't be removed is replaced when the log comes there, or found by the next opening.
         let _ = self.segments.storage().remove(&file_name(number));

@@ -166,12 +166,16 @@ impl Segments {
         before.readers
     }
 
-    /// Forgets the file of a segment that nobody can reach; the same number may get a fresh one.
-    pub(crate) fn forget_file(&self, segment: &Segment) {
-        *segment.backing.lock() = Backing::default();
-        segment.file_bytes.store(0, Ordering::Relaxed);
-        segment.is_packed.store(false, Ordering::Relaxed);
-        self.replace(segment.number, None);
+    /// Forgets the files of segments that nobody can reach; the same numbers may get fresh ones.
+    pub(crate) fn forget_files(&self, segments: &[&Segment]) {
+        for segment in segments {
+            *segment.backing.lock() = Backing::default();
+            segment.file_bytes.store(0, Ordering::Relaxed);
+            segment.is_packed.store(false, Ordering::Relaxed);
+        }
+        if !segments.is_empty() {
+            self.replace_all(segments.iter().map(|segment| (segment.number, None)));
+        }
     }
 
     /// Whether the file is somebody else's too, so that nothing may be written to it. If that can't be told, it may be.

@@ -38,3 +38,4 @@ pub(crate) mod ready;
 pub(crate) mod recover;
 mod rotate;
 pub(crate) mod segment;
+pub(crate) mod shared;

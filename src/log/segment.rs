@@ -1,8 +1,8 @@
 //! The segment files: opened and mapped when first needed, read in place, verified at first touch.
 //!
 //! What readers need of a segment is a [`Loaded`], found by number in a [`SegmentTable`]. The table is replaced whole when
-//! the log enters or leaves a segment; a view holds the table that it began with, and thereby every mapping that its
-//! version can reach. What writers and the reclaimer need is a [`Segment`], which lives as long as the store.
+//! the log enters or leaves a segment; a view's guard keeps the table that it began with ([`super::shared`]), and thereby every
+//! mapping that its version can reach. What writers and the reclaimer need is a [`Segment`], which lives as long as the store.
 //!
 //! The segment that the log is in is read from memory where this session has written it (`tail`), and from the file
 //! below that: what was just committed costs no page fault, and buffered commits can be gathered before they are
@@ -13,11 +13,14 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 
+use crossbeam_epoch::Guard;
+
 use super::backing::Backing;
 use super::base::Base;
 use super::cached::{PageBytes, PageCache};
 use super::geometry::Geometry;
 use super::packed::Packed;
+use super::shared::{Followed, Shared};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::format::{Flaw, node as node_format};
@@ -25,7 +28,7 @@ use crate::id::{Location, PageId, StoreId};
 use crate::stats::SegmentSpace;
 use crate::storage::{Mapping, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Mutex, Swap, Swapped};
+use crate::sync::{Mutex, Swapped};
 use crate::table::node::{Entry, NodeAddress};
 use crate::table::slab::{NodeImage, NodeSource};
 
@@ -86,7 +89,7 @@ pub(crate) struct Segments {
     /// There in a fork.
     pub(super) base: Option<Base>,
     chunks: [OnceLock<Chunk>; CHUNKS],
-    table: Swap<SegmentTable>,
+    table: Shared<SegmentTable>,
     /// Bytes of pages whose checksums were computed, since opening.
     verified_bytes: AtomicU64,
 }
@@ -139,7 +142,7 @@ impl Segments {
             cache,
             base,
             chunks: [const { OnceLock::new() }; CHUNKS],
-            table: Swap::new(SegmentTable::default()),
+            table: Shared::new(SegmentTable::default()),
             verified_bytes: AtomicU64::new(0),
         };
         if let Some(base) = &segments.base {
@@ -263,11 +266,16 @@ impl Segments {
 
     /// Replaces one entry of the table; views that are open keep theirs. Called by one thread at a time.
     pub(super) fn replace(&self, number: u32, loaded: Option<Arc<Loaded>>) {
-        let before = self.table.load();
-        let len = before.0.len().max(number as usize + 1);
-        let mut entries: Vec<OnceLock<Arc<Loaded>>> = before.0.clone();
-        entries.resize_with(len, OnceLock::new);
-        entries[number as usize] = loaded.map_or_else(OnceLock::new, OnceLock::from);
+        self.replace_all([(number, loaded)]);
+    }
+
+    /// The same of several at once: each table that is replaced stays for a while.
+    pub(super) fn replace_all(&self, changes: impl IntoIterator<Item = (u32, Option<Arc<Loaded>>)>) {
+        let mut entries: Vec<OnceLock<Arc<Loaded>>> = self.table.load().0.clone();
+        for (number, loaded) in changes {
+            entries.resize_with(entries.len().max(number as usize + 1), OnceLock::new);
+            entries[number as usize] = loaded.map_or_else(OnceLock::new, OnceLock::from);
+        }
         self.table.store(SegmentTable(entries));
     }
 
@@ -285,6 +293,23 @@ impl Segments {
     #[inline]
     pub(crate) fn table(&self) -> Swapped<SegmentTable> {
         self.table.load()
+    }
+
+    /// The same, for as long as the guard is held.
+    #[inline]
+    pub(crate) fn follow_table(&self, guard: &Guard) -> Followed<SegmentTable> {
+        self.table.follow(guard)
+    }
+
+    /// Lets go of tables that were replaced, and so of mappings and tails, after their grace periods: see [`Shared::released`].
+    /// Returns whether there were any.
+    pub(crate) fn release_tables(&self, passed: u64, issue: impl FnOnce() -> u64) -> bool {
+        !self.table.released(passed, issue).is_empty()
+    }
+
+    /// How many tables wait for that.
+    pub(crate) fn tables_waiting(&self) -> usize {
+        self.table.waiting()
     }
 
     pub(crate) fn generation(&self, segment: &Segment) -> u32 {

@@ -5,13 +5,15 @@ use std::ptr::NonNull;
 
 use loom::sync::Arc;
 
-use super::{Bug, explore, explore_planted};
+use super::{Bug, Payload, explore, explore_planted};
 use crate::format::checksum::PageChecksum;
 use crate::format::segment::SegmentHeader;
 use crate::id::{PageId, StoreId, Version};
 use crate::log::geometry::Geometry;
 use crate::log::segment::Segments;
+use crate::log::shared::Shared;
 use crate::storage::{MemoryStorage, Storage};
+use crate::sync::Planted;
 use crate::table::node::Entry;
 use crate::version::epoch::Epoch;
 use crate::version::grace::Grace;
@@ -84,14 +86,15 @@ impl Log {
 
     fn read(&self, order: Order) {
         let guard = self.epoch.pin();
-        let early = (order == Order::TableFirst).then(|| self.segments.table());
+        let early = (order == Order::TableFirst).then(|| self.segments.follow_table(&guard));
         let tip = self.published.load(&guard);
-        let table = early.unwrap_or_else(|| self.segments.table());
-        let found = self.segments.page(&table, PAGE, tip.entry).expect("a published page is found");
+        let table = early.unwrap_or_else(|| self.segments.follow_table(&guard));
+        let read = || self.segments.page(table.get(), PAGE, tip.entry);
+        let found = read().expect("a published page is found");
         assert_eq!(&*found.expect("it has bytes"), &page(tip.fill)[..]);
         // Others may run while the engine looks at the page.
         loom::thread::yield_now();
-        let again = self.segments.page(&table, PAGE, tip.entry).expect("a published page is found");
+        let again = read().expect("a published page is found");
         assert_eq!(&*again.expect("it has bytes"), &page(tip.fill)[..], "a page stays while it is seen");
     }
 
@@ -117,6 +120,7 @@ impl Log {
         if bug != Bug::NoGrace && self.grace.passed() < ticket {
             return;
         }
+        self.segments.release_tables(self.grace.passed(), || self.grace.issue(&self.epoch.pin()));
         let segment = self.segments.add(0, 1);
         self.segments.begin_generation(segment, 2);
         let file = self.segments.file(segment).expect("it was made");
@@ -152,5 +156,52 @@ fn a_view_finds_every_page_of_its_version_while_segments_come_and_go() {
         ("view beside a new segment, reused without grace", Order::Right, Bug::NoGrace),
     ] {
         explore_planted(name, 2, None, a_view_beside_a_new_segment(order, bug));
+    }
+}
+
+/// What readers follow is replaced twice, and what was replaced is let go after its grace period.
+fn followed_while_replaced() {
+    let ends = Arc::new((Epoch::new(), Grace::new(), Shared::new(*Payload::new())));
+    let reader = {
+        let ends = ends.clone();
+        loom::thread::spawn(move || {
+            let (epoch, _, shared) = &*ends;
+            let guard = epoch.pin();
+            shared.follow(&guard).get().read();
+        })
+    };
+    let (epoch, grace, shared) = &*ends;
+    // The memory stays until the model ends, so that a wrong use shows as a wrong canary.
+    let mut ended = Vec::new();
+    let mut release = || {
+        grace.advance(epoch);
+        for value in shared.released(grace.passed(), || grace.issue(&epoch.pin())) {
+            value.end();
+            ended.push(value);
+        }
+    };
+    let replacer = {
+        let ends = ends.clone();
+        loom::thread::spawn(move || ends.2.store(*Payload::new()))
+    };
+    release();
+    release();
+    replacer.join().unwrap();
+    release();
+    release();
+    reader.join().unwrap();
+    release();
+    release();
+    assert_eq!(ended.len() + shared.waiting(), 1, "each value that was replaced is let go once");
+    let guard = epoch.pin();
+    shared.follow(&guard).get().read();
+}
+
+#[test]
+fn what_is_followed_stays_until_its_guard_goes() {
+    explore("followed while replaced", 1, followed_while_replaced);
+    for bug in [Planted::ReplacedTooSoon, Planted::RelaxedReplace, Planted::NoGrace] {
+        let name = format!("followed while replaced, {bug:?}");
+        explore_planted(&name, 1, Some(bug), followed_while_replaced);
     }
 }

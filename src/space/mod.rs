@@ -26,6 +26,7 @@ use serde::Serialize;
 pub(crate) use self::room::LEFT_BY_COMMITS;
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::log::segment::Segment;
 use crate::pins::PinKind;
 use crate::sync::atomic::Ordering;
 use crate::version::held::HeldRoot;
@@ -236,13 +237,14 @@ impl Core {
         let mut log = self.log.lock();
         self.reclaim(&mut log);
         let log_start = self.log_start.load(Ordering::Acquire);
-        for number in log.appender.give_up_dead(log_start, pool_max) {
-            let Some(segment) = self.segments.get(number) else { continue };
+        let dead = log.appender.give_up_dead(log_start, pool_max);
+        let dead: Vec<&Segment> = dead.into_iter().filter_map(|number| self.segments.get(number)).collect();
+        let sequence = state.slots.sequence();
+        space.retired.extend(dead.iter().map(|segment| {
             let (name, bytes) = self.segments.file_of(segment);
-            self.segments.forget_file(segment);
-            let sequence = state.slots.sequence();
-            space.retired.push(Retired { name, bytes, number, is_last: true, readers: None, sequence });
-        }
+            Retired { name, bytes, number: segment.number, is_last: true, readers: None, sequence }
+        }));
+        self.segments.forget_files(&dead);
     }
 
     /// Writes catalogs until neither slot names a retired file.
