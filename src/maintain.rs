@@ -197,7 +197,9 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             }
         }
         if has_looked && !load.is_busy() {
-            core.log.lock().appender.forget_left_tail();
+            let left = core.log.lock().appender.take_left_tails();
+            // Not under the lock: giving much memory back takes a while.
+            drop(left);
         }
         if has_looked && let Some(spare) = spare.take_if(|_| core.is_disk_short()) {
             spare.give_up(&core.segments);

@@ -31,6 +31,9 @@ use crate::stats::LogGauges;
 use crate::storage::{MemoryFile, StorageFile};
 use crate::sync::atomic::Ordering;
 
+/// Tails that are kept for segments to come: one that may still be read, and the one before it.
+const LEFT_TAILS: usize = 2;
+
 /// Why an append failed, and what that means for the store.
 #[derive(Debug)]
 pub(crate) enum AppendFailure {
@@ -153,8 +156,9 @@ pub(crate) struct Appender {
     pub(super) writes: u64,
     /// What readers read of the active segment, from the first slot on that this session has written.
     pub(super) tail: Option<Arc<MemoryFile>>,
-    /// The tail of the segment before, to be used again once nobody reads from it: fresh memory has to be cleared first.
-    pub(super) left_tail: Option<Arc<MemoryFile>>,
+    /// The tails of the segments before, the newest last, to be used again once nobody reads from them: fresh memory has to be
+    /// cleared first.
+    left_tails: Vec<Arc<MemoryFile>>,
     pub(super) group: Option<Group>,
     /// Takes full groups, if the store has a thread that writes them.
     pub(super) handover: Option<Arc<Handover>>,
@@ -202,7 +206,7 @@ impl Appender {
             unsynced: Vec::new(),
             writes: 0,
             tail: None,
-            left_tail: None,
+            left_tails: Vec::new(),
             group: None,
             handover: None,
             has_handed_over: false,
@@ -317,7 +321,8 @@ impl Appender {
         let tail = match &self.tail {
             Some(tail) => tail.clone(),
             None => {
-                let left = self.left_tail.take().filter(|left| !left.is_mapped());
+                let free = self.left_tails.iter().position(|left| !left.is_mapped());
+                let left = free.map(|index| self.left_tails.remove(index));
                 let fail = |error| AppendFailure::Clean(self.tail_error(error));
                 let is_fork = self.segments.own_from() > 0;
                 let tail = match left {
@@ -337,18 +342,20 @@ impl Appender {
             .map_err(|error| AppendFailure::Clean(self.tail_error(error)))
     }
 
-    /// Lets the tail of the segment that the log leaves go, or keeps it for a next one while a thread is there to let it go when
-    /// the store is calm.
+    /// Lets the tail of the segment that the log leaves go, or keeps it for the segment after the next while a thread is there to
+    /// let it go when the store is calm: until a grace period has passed, views may still read it.
     pub(super) fn leave_tail(&mut self) {
         let left = self.tail.take();
         if self.handover.is_some() {
-            self.left_tail = left.or(self.left_tail.take());
+            self.left_tails.extend(left);
+            let surplus = self.left_tails.len().saturating_sub(LEFT_TAILS);
+            self.left_tails.drain(..surplus);
         }
     }
 
-    /// Gives the memory of the last tail but one back.
-    pub(crate) fn forget_left_tail(&mut self) {
-        self.left_tail = None;
+    /// The tails that the log has left, for who gives their memory back.
+    pub(crate) fn take_left_tails(&mut self) -> Vec<Arc<MemoryFile>> {
+        std::mem::take(&mut self.left_tails)
     }
 
     fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
