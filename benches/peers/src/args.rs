@@ -45,10 +45,10 @@ pub(crate) struct Run {
     /// Pages of 4 KiB in each store [default: 262144, 1 GiB; with --quick 32768].
     #[arg(long)]
     pub(crate) pages: Option<u64>,
-    /// Rounds of each short work [default: 5; with --quick 3].
+    /// Rounds; of works that copy or overwrite everything at most as many as by default [default: 3; with --quick 3, and 1].
     #[arg(long)]
     pub(crate) rounds: Option<u32>,
-    /// Milliseconds that a sample takes about [default: 200; with --quick 80].
+    /// Milliseconds that a sample takes about [default: 150; with --quick 80].
     #[arg(long)]
     pub(crate) millis: Option<u64>,
     /// Memory that each peer may use, page cache and all, in MiB: a control group of its own for each. Needs the right to

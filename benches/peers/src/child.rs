@@ -64,7 +64,8 @@ fn serve<E: Engine>(args: &Child) -> Result {
     let is_settled = AtomicBool::new(false);
     let ground = Ground { engine, oracle, contents, store, scratch, ids, zipf, written, is_settled };
     let mut held = Vec::new();
-    say(&Ready { opening_ms, settings: E::SETTINGS.to_owned(), is_floor: E::IS_FLOOR })?;
+    let (settings, is_floor, is_in_files) = (E::SETTINGS.to_owned(), E::IS_FLOOR, E::IS_IN_FILES);
+    say(&Ready { opening_ms, settings, is_floor, is_in_files })?;
     for line in std::io::stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?)?;
         if matches!(request.work, Work::Exit) {

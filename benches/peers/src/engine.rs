@@ -56,6 +56,8 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     const HAS_SNAPSHOTS: bool = true;
     /// Whether a durable commit waits for the disk, and not only for the system.
     const HAS_SYNC: bool = true;
+    /// Whether it reads pages where the system's page cache has them, and not from a cache of its own.
+    const IS_IN_FILES: bool;
     /// Its settings, in a few words.
     const SETTINGS: &'static str;
 

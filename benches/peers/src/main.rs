@@ -3,12 +3,13 @@
 //!
 //! Each peer runs in a process of its own, which stands still (SIGSTOP) while it isn't its turn: what a peer does in the
 //! background, it does in its own time; its memory and what it writes are its own too, and it can be killed. The
-//! parent ([`run`]) tells the children ([`child`]) what to do, round by round, and prints one JSON line for each figure; [`plot`]
+//! parent ([`run`], [`contender`]) tells the children ([`child`]) what to do, round by round, and prints one JSON line for each figure; [`plot`]
 //! makes the page and the pictures from those lines.
 
 mod args;
 mod cgroup;
 mod child;
+mod contender;
 mod engine;
 mod engines;
 mod figures;

@@ -1,8 +1,11 @@
 //! What the system knows of a process: bytes written, memory, files.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use crate::Result;
 
@@ -54,6 +57,11 @@ pub(crate) fn dirtied_bytes() -> Result<u64> {
     number_after(&std::fs::read_to_string("/proc/self/io")?, "write_bytes:")
 }
 
+/// Whether this process has no thread but the one that asks.
+pub(crate) fn is_one_thread() -> Result<bool> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count() == 1)
+}
+
 /// Bytes of memory of this process that lie in no file.
 pub(crate) fn memory_bytes() -> Result<u64> {
     Ok(number_after(&std::fs::read_to_string("/proc/self/status")?, "RssAnon:")? * 1024)
@@ -77,9 +85,43 @@ pub(crate) fn disk_bytes(dir: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Reads a directory's files, holes left out, so that the page cache has them.
+pub(crate) fn read_through(dir: &Path) -> Result<u64> {
+    const PIECE: usize = 1 << 20;
+    let (mut piece, mut count) = (vec![0; PIECE], 0);
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            count += read_through(&entry.path())?;
+        } else if kind.is_file() {
+            let file = File::open(entry.path())?;
+            let mut at = 0;
+            loop {
+                // Past the last data there is no such place.
+                at = match seek(&file, SeekFrom::Data(at)) {
+                    Ok(at) => at,
+                    Err(Errno::NXIO) => break,
+                    Err(error) => return Err(error.into()),
+                };
+                let end = seek(&file, SeekFrom::Hole(at))?;
+                while at < end {
+                    let len = usize::try_from(end - at).map_or(PIECE, |len| len.min(PIECE));
+                    let read = file.read_at(&mut piece[..len], at)? as u64;
+                    if read == 0 {
+                        break;
+                    }
+                    (at, count) = (at + read, count + read);
+                }
+            }
+        }
+    }
+    Ok(count)
+}
+
 #[cfg(test)]
 mod tests {
-    //! Goal: the system's numbers are read right. Method: something known is written, and counted.
+    //! Goal: the system's numbers are read right, and files are read whole. Method: something known is written, and counted.
 
     use super::*;
 
@@ -97,5 +139,22 @@ mod tests {
         assert_eq!(sectors_written(stat), Some(707));
         assert_eq!(sectors_written("1 2 3"), None);
         assert_eq!(number_after("a: 1\nb:  22 kB\n", "b:").unwrap(), 22);
+    }
+
+    #[test]
+    fn files_are_read_whole_but_for_their_holes() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let inner = dir.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(dir.path().join("some"), vec![1; (3 << 20) + 5]).unwrap();
+        std::fs::write(dir.path().join("empty"), []).unwrap();
+        let sparse = File::create_new(inner.join("sparse")).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        sparse.write_all_at(&[1; 4096], 1 << 30).unwrap();
+        let read = read_through(dir.path()).unwrap();
+        // What is beside data in a block of the file system counts as data.
+        let least = (3 << 20) + 5 + 4096;
+        assert!((least..least + (1 << 20)).contains(&read), "{read}");
+        assert!(read_through(&dir.path().join("absent")).is_err());
     }
 }

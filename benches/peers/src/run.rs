@@ -1,36 +1,41 @@
 //! The parent: starts the children, has them measure in turn, and writes down what came out.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::args::Run;
-use crate::cgroup::Group as ControlGroup;
 use crate::child::PEERS;
+use crate::contender::{Contender, Samples};
 use crate::figures::{metrics, name};
 use crate::measure::Summary;
 use crate::pages::PAGE;
-use crate::plan::{Group, Scale, groups};
+use crate::plan::{Group, Scale, Stage, stages};
 use crate::process::Written;
-use crate::record::{Figure, Line, Peer, Run as RunFacts, Value, number};
-use crate::work::{Answer, Ready, Request, Work};
+use crate::record::{Figure, Line, Run as RunFacts, Value, number};
+use crate::work::{Request, Work};
 use crate::{Result, machine};
+
+/// Peers that fill their stores, or are checked, beside each other: nobody measures that.
+const TOGETHER: usize = 2;
 
 /// Shows what can be chosen.
 pub(crate) fn list() {
     println!("peers: {}", PEERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
-    println!("works: {}", groups().iter().map(|group| group.name).collect::<Vec<_>>().join(", "));
+    println!("works: {}", group_names(&stages()).join(", "));
+}
+
+fn group_names(stages: &[Stage]) -> Vec<&'static str> {
+    stages.iter().flat_map(|stage| &stage.groups).map(|group| group.name).collect()
 }
 
 fn scale(args: &Run) -> Result<Scale> {
     let (pages, rounds, long_rounds, millis) =
-        if args.quick { (32 << 10, 3, 1, 80) } else { (256 << 10, 5, 3, 200) };
+        if args.quick { (32 << 10, 3, 1, 80) } else { (256 << 10, 3, 3, 150) };
     let scale = Scale {
         pages: args.pages.unwrap_or(pages),
         rounds: args.rounds.unwrap_or(rounds),
@@ -56,8 +61,11 @@ pub(crate) fn run(args: &Run) -> Result {
     let scale = scale(args)?;
     let names: Vec<&str> = PEERS.iter().map(|(name, _)| *name).collect();
     let peers = chosen("peer", &names, &args.peers)?;
-    let groups = groups();
-    let works = chosen("works", &groups.iter().map(|group| group.name).collect::<Vec<_>>(), &args.works)?;
+    let mut stages = stages();
+    let works = chosen("works", &group_names(&stages), &args.works)?;
+    for stage in &mut stages {
+        stage.groups.retain(|group| works.contains(&group.name));
+    }
     // A thousand readers may need as many files.
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
@@ -70,32 +78,26 @@ pub(crate) fn run(args: &Run) -> Result {
     };
     write_line(&mut out, &Line::Run(facts(&scale, args, dir.path())?))?;
     let start = Instant::now();
-    let mut contest = Contest { scale, seed: 0, children: Vec::new() };
-    for name in peers {
-        let began = Instant::now();
-        let memory = args.memory.map(|mib| mib << 20);
-        match Contender::start(name, &dir.path().join(name), scale.pages, memory) {
-            Ok(child) => {
-                write_line(&mut out, &Line::Peer(child.facts()))?;
-                eprintln!("{name}: filled in {:.1} s", began.elapsed().as_secs_f64());
-                contest.children.push(child);
-            }
-            // One store that doesn't work here is no reason to measure none.
-            Err(error) => eprintln!("{name}: left out: {error}"),
-        }
-    }
-    if contest.children.is_empty() {
+    let children = start_all(&peers, dir.path(), scale.pages, args.memory.map(|mib| mib << 20));
+    if children.is_empty() {
         return Err("no peer could be started".into());
     }
-    contest.once(&Work::Check)?;
-    for group in groups.iter().filter(|group| works.contains(&group.name)) {
-        eprintln!("{} ({:.0} s since the start)", group.name, start.elapsed().as_secs_f64());
-        for figure in contest.measure(group)? {
+    let mut contest = Contest { scale, seed: 0, children };
+    for child in &contest.children {
+        write_line(&mut out, &Line::Peer(child.facts()))?;
+    }
+    eprintln!("filled ({:.0} s since the start)", start.elapsed().as_secs_f64());
+    contest.check()?;
+    for stage in stages.iter().filter(|stage| !stage.groups.is_empty()) {
+        let names: Vec<&str> = stage.groups.iter().map(|group| group.name).collect();
+        eprintln!("{} ({:.0} s since the start)", names.join(", "), start.elapsed().as_secs_f64());
+        for figure in contest.measure(stage)? {
             write_line(&mut out, &Line::Figure(figure))?;
         }
     }
+    eprintln!("the last check ({:.0} s since the start)", start.elapsed().as_secs_f64());
     // Whatever was written since the first check, every byte of it.
-    contest.once(&Work::Check)?;
+    contest.check()?;
     let ended: Vec<&str> = contest
         .children
         .iter()
@@ -112,6 +114,33 @@ pub(crate) fn run(args: &Run) -> Result {
         start.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// Has the peers fill their stores, some beside each other.
+fn start_all(names: &[&str], dir: &Path, pages: u64, memory: Option<u64>) -> Vec<Contender> {
+    // One store that doesn't work here is no reason to measure none.
+    let leave_out = |name: &str, error: crate::Fault| eprintln!("{name}: left out: {error}");
+    let (mut starting, mut ready) = (VecDeque::<Contender>::new(), Vec::new());
+    let mut wait = |starting: &mut VecDeque<Contender>| {
+        let Some(mut child) = starting.pop_front() else { return };
+        match child.get_ready() {
+            Ok(_) => ready.push(child),
+            Err(error) => leave_out(&child.name, error),
+        }
+    };
+    for name in names {
+        if starting.len() == TOGETHER {
+            wait(&mut starting);
+        }
+        match Contender::start(name, &dir.join(name), pages, memory) {
+            Ok(child) => starting.push_back(child),
+            Err(error) => leave_out(name, error),
+        }
+    }
+    while !starting.is_empty() {
+        wait(&mut starting);
+    }
+    ready
 }
 
 fn beside_program() -> Result<PathBuf> {
@@ -146,78 +175,81 @@ struct Contest {
     children: Vec<Contender>,
 }
 
-/// What a peer's samples of one work gave, by value; or why there are none.
-#[derive(Default)]
-struct Samples {
-    values: BTreeMap<String, Vec<f64>>,
-    note: Option<String>,
-}
-
 impl Contest {
-    /// Has every peer do something that isn't measured. A check that couldn't be made is as bad as one that found
-    /// something.
+    /// Has every peer do something that isn't measured.
     fn once(&mut self, work: &Work) -> Result {
         for child in &mut self.children {
             let request = Request { work: work.clone(), millis: self.scale.millis, seed: self.seed };
             let mut samples = Samples::default();
             child.take(&request, &mut samples)?;
-            match samples.note {
-                Some(note) if matches!(work, Work::Check) && child.ended.is_none() => {
-                    return Err(format!("{} couldn't be checked: {note}", child.name).into());
-                }
-                Some(note) => eprintln!("  {}: {note}", child.name),
-                None => {}
+            if let Some(note) = samples.note {
+                eprintln!("  {}: {note}", child.name);
             }
         }
         Ok(())
     }
 
-    fn measure(&mut self, group: &Group) -> Result<Vec<Figure>> {
-        let mut figures = Vec::new();
-        if let Some((count, changes)) = group.held {
+    /// Compares every page of every store with the oracle, some beside each other.
+    fn check(&mut self) -> Result {
+        for some in self.children.chunks_mut(TOGETHER) {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = some.iter_mut().map(|child| scope.spawn(|| child.check())).collect();
+                threads
+                    .into_iter()
+                    .try_for_each(|thread| thread.join().map_err(|_| "the one who checks panicked")?)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, stage: &Stage) -> Result<Vec<Figure>> {
+        if let Some((count, changes)) = stage.held {
             self.seed += 1;
             self.once(&Work::Hold { count, changes })?;
         }
-        for work in &group.works {
-            let all =
-                self.sample(work, if group.is_long { self.scale.long_rounds } else { self.scale.rounds })?;
-            for (child, samples) in self.children.iter().zip(&all) {
-                figures.extend(figures_of(group, work, &child.name, samples));
-            }
-        }
-        if group.held.is_some() {
+        let works: Vec<(&Group, &Work)> =
+            stage.groups.iter().flat_map(|group| group.works.iter().map(move |work| (group, work))).collect();
+        let all = self.sample(stage, &works)?;
+        if stage.held.is_some() {
             self.once(&Work::Release)?;
+        }
+        if works.iter().any(|(_, work)| matches!(work, Work::BeforeKill)) {
+            // What one of the kills has lost is still lost.
+            self.check()?;
+        }
+        let mut figures = Vec::new();
+        for (at, (group, work)) in works.iter().enumerate() {
+            for (child, samples) in self.children.iter().zip(&all) {
+                figures.extend(figures_of(stage, group, work, &child.name, &samples[at]));
+            }
         }
         Ok(figures)
     }
 
-    /// Every other round goes backwards, so that nobody always comes after the same neighbour.
-    fn sample(&mut self, work: &Work, rounds: u32) -> Result<Vec<Samples>> {
-        let mut all: Vec<Samples> = self.children.iter().map(|_| Samples::default()).collect();
-        let writes = !matches!(
-            work,
-            Work::Pin | Work::Read { .. } | Work::ReadTogether { .. } | Work::Fork | Work::BeforeKill
-        );
-        for round in 0..rounds {
+    /// Each peer's samples of each of the works, which it does one after the other when it is its turn. Every other round
+    /// goes backwards, so that nobody always comes after the same neighbour.
+    fn sample(&mut self, stage: &Stage, works: &[(&Group, &Work)]) -> Result<Vec<Vec<Samples>>> {
+        let none = || works.iter().map(|_| Samples::default()).collect::<Vec<_>>();
+        let mut all: Vec<Vec<Samples>> = self.children.iter().map(|_| none()).collect();
+        for round in 0..if stage.is_long { self.scale.long_rounds } else { self.scale.rounds } {
             let mut order: Vec<usize> = (0..self.children.len()).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
-            self.seed += 1;
+            let seed = self.seed;
+            self.seed += works.len() as u64;
             for at in order {
                 let (child, samples) = (&mut self.children[at], &mut all[at]);
-                if samples.note.is_some() {
+                if !samples.iter().any(Samples::want_more) {
                     continue;
                 }
-                let request = Request { work: work.clone(), millis: self.scale.millis, seed: self.seed };
-                child.take(&request, samples)?;
-                if matches!(work, Work::BeforeKill) && samples.note.is_none() && !child.is_floor {
-                    child.kill_and_reopen(samples)?;
+                if stage.is_warm {
+                    child.warm(round == 0)?;
                 }
-                if writes {
-                    // What it left to be written is its own affair, and nobody else's.
-                    let request = Request { work: Work::Sync, ..request };
-                    child.take(&request, &mut Samples::default())?;
+                for ((seed, samples), (_, work)) in (seed + 1..).zip(samples).zip(works) {
+                    if samples.want_more() {
+                        take(child, work, self.scale.millis, seed, samples)?;
+                    }
                 }
             }
         }
@@ -225,10 +257,25 @@ impl Contest {
     }
 }
 
+/// One sample.
+fn take(child: &mut Contender, work: &Work, millis: u64, seed: u64, samples: &mut Samples) -> Result {
+    let request = Request { work: work.clone(), millis, seed };
+    child.take(&request, samples)?;
+    if matches!(work, Work::BeforeKill) {
+        if samples.note.is_none() && !child.is_floor {
+            child.kill_and_reopen(samples)?;
+        }
+    } else if work.writes() {
+        // What it left to be written is its own affair, and nobody else's.
+        child.take(&Request { work: Work::Sync, ..request }, &mut Samples::default())?;
+    }
+    Ok(())
+}
+
 /// What one peer came to in one work.
-fn figures_of(group: &Group, work: &Work, peer: &str, samples: &Samples) -> Vec<Figure> {
+fn figures_of(stage: &Stage, group: &Group, work: &Work, peer: &str, samples: &Samples) -> Vec<Figure> {
     let (mut id, mut title) = name(work);
-    if let Some((count, _)) = group.held {
+    if let Some((count, _)) = stage.held {
         id = format!("{id}@{count}");
         title = format!("{title}, {count} snapshots held");
     }
@@ -273,167 +320,4 @@ fn figures_of(group: &Group, work: &Work, peer: &str, samples: &Samples) -> Vec<
 fn written_per_page(samples: &Samples) -> Option<f64> {
     let sum = |key: &str| samples.values.get(key).map(|values| values.iter().sum::<f64>());
     Some(sum("written")? / sum("pages")? / 1e3)
-}
-
-/// One peer's process.
-struct Contender {
-    name: String,
-    settings: String,
-    is_floor: bool,
-    process: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    // What it takes to start it again.
-    dir: PathBuf,
-    pages: u64,
-    memory: Option<u64>,
-    group: Option<ControlGroup>,
-    /// How it ended, if it did: nothing more is asked of it.
-    ended: Option<String>,
-}
-
-impl Contender {
-    fn start(name: &str, dir: &Path, pages: u64, memory: Option<u64>) -> Result<Contender> {
-        Ok(Self::start_and_time(name, dir, pages, memory)?.0)
-    }
-
-    /// Also the milliseconds that opening took.
-    fn start_and_time(name: &str, dir: &Path, pages: u64, memory: Option<u64>) -> Result<(Contender, f64)> {
-        std::fs::create_dir_all(dir)?;
-        let group = memory.map(|bytes| ControlGroup::create(name, bytes)).transpose()?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["child", "--peer", name, "--pages", &pages.to_string()]).arg("--dir").arg(dir);
-        if let (Some(group), Some(bytes)) = (&group, memory) {
-            command.args(["--memory", &bytes.to_string()]).arg("--group").arg(group.path());
-        }
-        // A process group of its own: when the shell that started the parent goes, and stopped children are in the parent's
-        // group, the system ends the whole group by SIGHUP, without a word.
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
-        let requests = process.stdin.take().ok_or("a child without an input")?;
-        let answers = BufReader::new(process.stdout.take().ok_or("a child without an output")?);
-        let mut child = Contender {
-            name: name.to_owned(),
-            settings: String::new(),
-            is_floor: false,
-            process,
-            requests,
-            answers,
-            dir: dir.to_owned(),
-            pages,
-            memory,
-            group,
-            ended: None,
-        };
-        let ready: Ready = serde_json::from_str(&child.line()?)?;
-        child.signal(Signal::STOP)?;
-        (child.settings, child.is_floor) = (ready.settings, ready.is_floor);
-        Ok((child, ready.opening_ms))
-    }
-
-    fn facts(&self) -> Peer {
-        Peer { name: self.name.clone(), settings: self.settings.clone(), is_floor: self.is_floor }
-    }
-
-    fn signal(&self, signal: Signal) -> Result {
-        let pid = Pid::from_raw(i32::try_from(self.process.id())?).ok_or("a child without a number")?;
-        Ok(kill_process(pid, signal)?)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        if self.answers.read_line(&mut line)? == 0 {
-            return Err(self.end().into());
-        }
-        Ok(line)
-    }
-
-    /// Waits for the end of a process that says nothing more, and tells of it. What it had to say stands on the common
-    /// error output.
-    fn end(&mut self) -> String {
-        let hint = self.memory.map_or("", |_| "; if it was killed, --memory is too little for it");
-        // It may have closed its output and go on, or stand still.
-        let _ = self.process.kill();
-        let ended = match self.process.wait() {
-            Ok(status) => format!("ended: {status}{hint}"),
-            Err(error) => format!("ended, nobody knows how: {error}"),
-        };
-        self.ended = Some(ended.clone());
-        ended
-    }
-
-    fn ask(&mut self, request: &Request) -> Result<Answer> {
-        self.signal(Signal::CONT)?;
-        let mut asked = serde_json::to_vec(request)?;
-        asked.push(b'\n');
-        // A pipe that nobody reads from tells less than the process's end does.
-        if self.requests.write_all(&asked).is_err() {
-            return Err(self.end().into());
-        }
-        let answer = serde_json::from_str(&self.line()?)?;
-        self.signal(Signal::STOP)?;
-        Ok(answer)
-    }
-
-    /// Asks, and adds the answer to `samples`. Only a wrong byte is an error.
-    fn take(&mut self, request: &Request, samples: &mut Samples) -> Result {
-        if let Some(ended) = &self.ended {
-            samples.note = Some(format!("failed: it {ended}"));
-            return Ok(());
-        }
-        let answer = match self.ask(request) {
-            Ok(answer) => answer,
-            Err(error) => {
-                // Whatever it was, nobody knows what this child would answer next.
-                let ended = self.ended.get_or_insert_with(|| error.to_string()).clone();
-                eprintln!("{}, asked for {:?}: {ended}", self.name, request.work);
-                Answer::Failed(format!("it {ended}"))
-            }
-        };
-        match answer {
-            Answer::Values(values) => {
-                for (key, value) in values {
-                    samples.values.entry(key).or_default().push(value);
-                }
-            }
-            Answer::Missing(why) => samples.note = Some(why),
-            Answer::Failed(why) => samples.note = Some(format!("failed: {why}")),
-            Answer::Wrong(what) => return Err(format!("{} gave wrong bytes: {what}", self.name).into()),
-        }
-        Ok(())
-    }
-
-    /// Kills the process, starts it again, compares every page, and adds the milliseconds that opening took.
-    fn kill_and_reopen(&mut self, samples: &mut Samples) -> Result {
-        self.process.kill()?;
-        self.process.wait()?;
-        // A group goes when nobody is in it, and the next process gets one of the same name.
-        self.group = None;
-        let opened = match Self::start_and_time(&self.name, &self.dir, self.pages, self.memory) {
-            Ok((again, ms)) => {
-                *self = again;
-                Some(ms)
-            }
-            Err(error) => {
-                let ended = format!("doesn't open after it was killed: {error}");
-                eprintln!("{} {ended}", self.name);
-                self.ended = Some(ended);
-                None
-            }
-        };
-        // One that has ended leaves word of it in the samples.
-        self.take(&Request { work: Work::Check, millis: 0, seed: 0 }, samples)?;
-        if samples.note.is_none() {
-            samples.values.entry("ms".to_owned()).or_default().extend(opened);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Contender {
-    /// Before its group is dropped, which can only go when it is empty.
-    fn drop(&mut self) {
-        // The stores go with their directory; nothing has to be closed well.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

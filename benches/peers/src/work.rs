@@ -67,6 +67,31 @@ pub(crate) enum Work {
     Exit,
 }
 
+impl Work {
+    /// Whether it commits anything.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Work::Commit { .. }
+            | Work::Beside
+            | Work::LongReader
+            | Work::Export
+            | Work::Delta
+            | Work::Clone
+            | Work::Fork
+            | Work::BeforeKill => true,
+            Work::Mix(mix) => *mix != Mix::C,
+            Work::Hold { changes, .. } => *changes > 0,
+            Work::Pin
+            | Work::Read { .. }
+            | Work::ReadTogether { .. }
+            | Work::Release
+            | Work::Check
+            | Work::Sync
+            | Work::Exit => false,
+        }
+    }
+}
+
 /// YCSB's mixes of operations, on pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Mix {
@@ -113,4 +138,5 @@ pub(crate) struct Ready {
     pub(crate) opening_ms: f64,
     pub(crate) settings: String,
     pub(crate) is_floor: bool,
+    pub(crate) is_in_files: bool,
 }

@@ -66,6 +66,7 @@ impl Writer for Canopy {
 }
 
 impl Engine for Canopy {
+    const IS_IN_FILES: bool = false;
     const SETTINGS: &'static str = "a cache for all pages; buffered: commit_with(sync = false)";
 
     type Reader = Canopy;

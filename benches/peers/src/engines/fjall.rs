@@ -68,6 +68,7 @@ impl Writer for Fjall {
 }
 
 impl Engine for Fjall {
+    const IS_IN_FILES: bool = false;
     const SETTINGS: &'static str =
         "a cache for all pages, no compression; durable: SyncData, buffered: manual journal persist";
 

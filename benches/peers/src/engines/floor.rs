@@ -65,6 +65,7 @@ impl Writer for Arc<Log> {
 impl Engine for Floor {
     const IS_FLOOR: bool = true;
     const HAS_SNAPSHOTS: bool = false;
+    const IS_IN_FILES: bool = true;
     const SETTINGS: &'static str = "reads: a mapping of a plain file; commits: the pages alone, to a file of 64 MiB written over and over; export, clone: cp";
 
     type Reader = Arc<Mmap>;

@@ -57,6 +57,7 @@ impl Writer for Lmdb {
 }
 
 impl Engine for Lmdb {
+    const IS_IN_FILES: bool = true;
     const SETTINGS: &'static str = "integer keys, NORDAHEAD; buffered: NOSYNC";
 
     type Reader = Lmdb;

@@ -70,6 +70,7 @@ fn succeeded(what: &str, code: std::ffi::c_int) -> Result {
 }
 
 impl Engine for Mdbx {
+    const IS_IN_FILES: bool = true;
     const SETTINGS: &'static str =
         "integer keys, NORDAHEAD, LIFORECLAIM; buffered: SAFE_NOSYNC; export, clone: mdbx_env_copy";
 

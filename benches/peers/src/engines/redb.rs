@@ -68,6 +68,7 @@ impl Writer for Redb {
 }
 
 impl Engine for Redb {
+    const IS_IN_FILES: bool = false;
     const SETTINGS: &'static str = "a cache for all pages; buffered: Durability::None";
 
     type Reader = Redb;

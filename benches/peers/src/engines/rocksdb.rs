@@ -59,6 +59,7 @@ impl Writer for Rocks {
 }
 
 impl Engine for Rocks {
+    const IS_IN_FILES: bool = false;
     const SETTINGS: &'static str = "built for this processor; a HyperClockCache for all pages, no compression, bloom filters, bytes_per_sync of 1 MiB; \
          durable: sync, buffered: manual WAL flush; export, delta: BackupEngine, clone: Checkpoint";
 

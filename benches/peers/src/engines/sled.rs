@@ -52,6 +52,7 @@ impl Writer for Db {
 }
 
 impl Engine for Sled {
+    const IS_IN_FILES: bool = false;
     const SETTINGS: &'static str = "HighThroughput, a cache for all pages; no snapshots, no durable commits (its flush is sync_file_range)";
     const HAS_SNAPSHOTS: bool = false;
     const HAS_SYNC: bool = false;

@@ -104,6 +104,7 @@ impl Sqlite {
 }
 
 impl Engine for Sqlite {
+    const IS_IN_FILES: bool = true;
     const SETTINGS: &'static str =
         "WAL, mmap_size, cache of 64 MiB; durable: synchronous=FULL, buffered: NORMAL";
 

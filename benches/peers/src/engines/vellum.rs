@@ -72,6 +72,7 @@ impl Writer for Store {
 }
 
 impl Engine for Vellum {
+    const IS_IN_FILES: bool = true;
     const SETTINGS: &'static str = "defaults";
 
     type Reader = Store;

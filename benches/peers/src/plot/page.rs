@@ -6,7 +6,8 @@ use super::svg::{Bar, Chart, picture};
 use super::{FLOOR, OURS, Records, targets};
 use crate::Result;
 use crate::args::Plot;
-use crate::record::{Figure, Value, number};
+use crate::contender::SLOW;
+use crate::record::{Figure, Peer, Value, number};
 
 /// Pictures: file name, heading, and the figures that it shows.
 const PICTURES: &[(&str, &str, &[&str])] = &[
@@ -98,6 +99,13 @@ fn head(page: &mut String, records: &Records) -> Result {
         "what the process made dirty in files (`/proc/PID/io`), since no device that counts was found: in whole pieces of the \
          page cache, which may be larger than what was written"
     };
+    let warm = if run.memory_mib.is_some() {
+        "Nobody's pages are brought into memory before its turn: what a limit on memory costs is measured too."
+    } else {
+        "Before its turn its pages are brought into memory, untimed, since the stores together may be larger than the machine's, and \
+         some systems take out what nobody looks at for a minute: the files of a store that reads by way of the page cache are read \
+         through, and each page is read by every store's own way if it has written since other works began."
+    };
     let memory = run.memory_mib.map(|mib| format!(", {mib} MiB of memory for each")).unwrap_or_default();
     writeln!(
         page,
@@ -109,15 +117,25 @@ fn head(page: &mut String, records: &Records) -> Result {
          just peers_with=rocksdb,libmdbx peers      # these two too; RocksDB compiles for long\n\
          ```\n\n\
          Each peer has a process of its own, which stands still while it isn't its turn: what it does in the background \
-         it does in its own time. All take turns, round by round, forwards and backwards. Pages can't be compressed; every \
-         sum that is read and, before and after, every byte of every page is compared with an oracle; a wrong one ends the run. \
+         it does in its own time. All take turns, round by round, forwards and backwards; in its turn a peer does related works one \
+         after the other. {warm} Who needs more than {} s for a sample takes no further one of that work: n says how many it took \
+         where others took more. Pages can't be compressed; every sum that is read and, before, after and when all were killed, every byte of every page is \
+         compared with an oracle; a wrong one ends the run. \
          Durable means on the disk when the call returns. Buffered means that a crash may lose it: \
          LMDB's NOSYNC may then lose the whole store, all others only the end. What is written to disk is {written}. Before \
          and after, each store gets the time to do what it does in the background, until it stands still: what is counted is what \
          these commits caused, all that followed them included. Only what a store puts off until there is more of it isn't in the \
          figure: RocksDB, fjall and canopydb write what they gather in memory at least once more, later; vellum packs segments when \
          enough of them is dead. The floor is no store: a bare mapping, a bare write and `fdatasync` of the pages alone, `cp`.\n",
-        run.cores, run.cpu, run.kernel, run.file_system, run.pages, run.page_bytes, run.rounds, run.millis,
+        run.cores,
+        run.cpu,
+        run.kernel,
+        run.file_system,
+        run.pages,
+        run.page_bytes,
+        run.rounds,
+        run.millis,
+        SLOW.as_secs(),
     )?;
     Ok(())
 }
@@ -136,9 +154,11 @@ fn row(records: &Records, id: &str) -> Option<Vec<String>> {
     let any = records.any(id)?;
     let unit = if any.unit.is_empty() { String::new() } else { format!(", {}", any.unit) };
     let mut row = vec![format!("{}{unit}", any.title)];
+    let samples = |peer: &Peer| Some(records.figure(id, &peer.name)?.value.as_ref()?.samples.len());
+    let most = records.peers.iter().filter_map(samples).max().unwrap_or(0);
     for peer in &records.peers {
         row.push(match records.figure(id, &peer.name) {
-            Some(Figure { value: Some(value), .. }) => cell(value, peer.name == OURS),
+            Some(Figure { value: Some(value), .. }) => cell(value, peer.name == OURS, most),
             Some(Figure { note: Some(note), .. }) if note.starts_with("failed") => "failed".to_owned(),
             _ => "-".to_owned(),
         });
@@ -146,12 +166,14 @@ fn row(records: &Records, id: &str) -> Option<Vec<String>> {
     Some(row)
 }
 
-fn cell(value: &Value, is_ours: bool) -> String {
+/// The median, its spread, and of how many samples if others have more.
+fn cell(value: &Value, is_ours: bool, most: usize) -> String {
     let median = if is_ours { format!("**{}**", number(value.median)) } else { number(value.median) };
-    if value.samples.len() == 1 {
-        return median;
-    }
-    format!("{median} ({}-{})", number(value.min), number(value.max))
+    let count = value.samples.len();
+    let spread = (count > 1).then(|| format!("{}-{}", number(value.min), number(value.max)));
+    let fewer = (count < most).then(|| format!("n={count}"));
+    let said: Vec<String> = [spread, fewer].into_iter().flatten().collect();
+    if said.is_empty() { median } else { format!("{median} ({})", said.join(", ")) }
 }
 
 fn chart(records: &Records, id: &str) -> Option<Chart> {

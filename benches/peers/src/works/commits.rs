@@ -12,7 +12,7 @@ use crate::measure::{Random, percentile};
 use crate::pages::{Contents, Oracle, Page};
 
 /// Pages in a transaction when a store is filled.
-const FILLING: usize = 256;
+const FILLING: usize = 4096;
 
 /// Writes every page once, in order of their ids.
 pub(crate) fn fill<E: Engine>(engine: &E, oracle: &Oracle, contents: &Contents) -> Result {

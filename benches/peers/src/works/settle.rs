@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Ground;
 use crate::Result;
 use crate::engine::Engine;
-use crate::process::dirtied_bytes;
+use crate::process::{dirtied_bytes, is_one_thread};
 
 /// So long nothing is written by a store that is done: one that puts its own work off until nobody commits does so for less.
 const QUIET: Duration = Duration::from_millis(600);
@@ -16,6 +16,10 @@ const MOST: Duration = Duration::from_secs(20);
 pub(super) fn settle<E: Engine>(ground: &Ground<E>) -> Result {
     ground.engine.sync()?;
     ground.engine.settle()?;
+    if is_one_thread()? {
+        // There is nobody who could do anything in the background.
+        return Ok(());
+    }
     if !stands_still(dirtied_bytes, QUIET, MOST)? {
         eprintln!(
             "  {} still writes after {} s: it isn't waited for any longer",
