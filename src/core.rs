@@ -89,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) log_start: AtomicU64,
     /// Bytes that had been appended when the last checkpoint began.
     pub(crate) checkpointed_bytes: AtomicU64,
+    /// Whether checkpoints have patience, as the store's thread judges.
+    pub(crate) is_patient: AtomicBool,
     /// Bytes of table nodes that the last checkpoint left unwritten.
     pub(crate) unwritten_after_checkpoint: AtomicU64,
     pub(crate) gauges: Arc<LogGauges>,
@@ -115,6 +117,10 @@ impl std::fmt::Debug for Core {
 
 /// How many times the checkpoint interval the log may grow before commits wait for the checkpoint.
 const CHECKPOINT_OVERDUE: u64 = 8;
+
+/// How many times the checkpoint interval the log grows before the next checkpoint while commits come fast and none of them syncs: a
+/// checkpoint then makes the disk write all of the log at once, and what commits need of the disk waits behind that.
+const CHECKPOINT_PATIENCE: u64 = 4;
 
 /// What [`Core::new`] puts together.
 pub(crate) struct Parts {
@@ -215,6 +221,7 @@ impl Core {
             durable,
             log_start: AtomicU64::new(log_start),
             checkpointed_bytes: AtomicU64::new(0),
+            is_patient: AtomicBool::new(false),
             unwritten_after_checkpoint: AtomicU64::new(0),
             gauges,
             limbo: AtomicU64::new(0),
@@ -273,7 +280,14 @@ impl Core {
         let mut reclaimer = self.reclaimer.lock();
         let has_moved = reclaimer.pass(&self.registry, &self.grace, &self.epoch);
         self.limbo.store(reclaimer.limbo_bytes(), Ordering::Relaxed);
-        has_moved
+        drop(reclaimer);
+        // Else that is the thread's work: with a table goes perhaps the last that is left of a removed file.
+        has_moved | (!self.options.has_thread() && self.release_tables())
+    }
+
+    /// Lets go of replaced tables of segments that no view reads any more.
+    pub(crate) fn release_tables(&self) -> bool {
+        self.segments.release_tables(self.grace.passed(), || self.grace.issue(&self.epoch.pin()))
     }
 
     /// Ends one holder's count of a slot.
@@ -296,10 +310,15 @@ impl Core {
 
     /// Whether enough was appended since the last checkpoint for the next one.
     pub(crate) fn checkpoint_is_due(&self) -> bool {
+        let patience = if self.is_patient.load(Ordering::Relaxed) { CHECKPOINT_PATIENCE } else { 1 };
+        self.log_since_checkpoint() >= self.options.checkpoint_every().saturating_mul(patience)
+            || self.table_needs_checkpoint()
+    }
+
+    /// Bytes of log since the last checkpoint began.
+    pub(crate) fn log_since_checkpoint(&self) -> u64 {
         let appended = self.gauges.appended.load(Ordering::Relaxed);
         appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))
-            >= self.options.checkpoint_every()
-            || self.table_needs_checkpoint()
     }
 
     /// Bytes of table nodes that a checkpoint could write.
@@ -317,9 +336,7 @@ impl Core {
 
     /// Whether the log has grown to several times what it should.
     pub(crate) fn log_is_overdue(&self) -> bool {
-        let appended = self.gauges.appended.load(Ordering::Relaxed);
-        let since = appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed));
-        since >= self.options.checkpoint_every().saturating_mul(CHECKPOINT_OVERDUE)
+        self.log_since_checkpoint() >= self.options.checkpoint_every().saturating_mul(CHECKPOINT_OVERDUE)
     }
 
     /// Whether most of what memory the table may take is nodes that aren't on disk.

@@ -2,7 +2,7 @@
 //! commits.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -11,48 +11,22 @@ use crate::id::Version;
 use crate::log::ahead::{SPARE, SpareInMaking};
 use crate::log::append::{AppendFailure, sync_apart};
 use crate::log::ready::{Making, sync_making};
-use crate::rate::Rate;
 use crate::space::{Budget, Effort, Maintenance};
 use crate::stats::Recovery;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Condvar, Mutex};
 
+mod load;
 #[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
 mod tests;
+
+use load::{Load, SOON};
 
 /// How often the thread looks without being asked.
 const IDLE: Duration = Duration::from_millis(100);
 
 /// Bytes that the thread copies in one round of packing, before it looks at its other duties.
 const ROUND_BYTES: u64 = 32 << 20;
-
-/// Bytes a second from which on commits need the disk for themselves.
-const BUSY_RATE: u64 = 4 << 20;
-/// For how long the log must have grown slower before packing goes on.
-const CALM: Duration = Duration::from_millis(300);
-
-/// Whether commits need the disk: packing beside them would take its share of it and make their syncs wait.
-struct Load {
-    appended: Rate,
-    busy_at: Option<Instant>,
-}
-
-impl Load {
-    /// Of a store that was just opened.
-    fn new() -> Load {
-        Load { appended: Rate::new(0), busy_at: None }
-    }
-
-    fn look(&mut self, appended: u64) {
-        if self.appended.look(appended) >= BUSY_RATE {
-            self.busy_at = Some(Instant::now());
-        }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.busy_at.is_some_and(|at| at.elapsed() < CALM)
-    }
-}
 
 /// Wakes and stops the thread.
 #[derive(Debug, Default)]
@@ -152,11 +126,15 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
     let mut spare: Option<SpareInMaking> = None;
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
-        core.handover.work();
+        core.attend();
         let mut is_due = core.checkpoint_is_due();
-        let has_looked = load.appended.age() >= IDLE;
+        let has_looked = load.age() >= IDLE;
+        if has_looked || (is_due && !load.is_busy() && load.age() >= SOON) {
+            load.look(core.gauges.appended.load(Ordering::Relaxed), core.counters.sync_nanos());
+            core.is_patient.store(load.is_buffered(), Ordering::Relaxed);
+            is_due = core.checkpoint_is_due();
+        }
         if has_looked {
-            load.look(core.gauges.appended.load(Ordering::Relaxed));
             is_due |= is_postponed && !load.is_busy();
             core.idle_work();
             core.govern();
@@ -173,13 +151,12 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             core.trim_table(&core.log.lock());
         }
         let is_busy = load.is_busy();
-        core.make_next_ready_if(is_busy);
+        if is_busy {
+            core.make_next_ready_beside();
+        }
         if core.checkpoint_is_due() {
             // A full disk is tried again later; a broken one has poisoned the store, and commits say so.
-            let _ = match is_busy {
-                true => core.attend_beside(&|| core.write_checkpoint()),
-                false => core.write_checkpoint(),
-            };
+            let _ = core.attend_beside(&|| core.write_checkpoint(), is_busy);
         }
         if is_due || is_wasteful {
             // With a rate, a round takes a second at most.
@@ -187,7 +164,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             // Where the disk is short, what it holds matters more than who waits for it.
             is_postponed = load.is_busy() && !core.is_disk_short();
             let effort = if is_postponed { Effort::Least } else { Effort::Kept };
-            match core.tidy(effort, Budget::unlimited().bytes(round)) {
+            match core.attend_beside(&|| core.tidy(effort, Budget::unlimited().bytes(round)), is_busy) {
                 // Rounds go on while they get somewhere; between them the thread sees to its other duties.
                 Ok(done) => is_wasteful = done.segments_packed > 0,
                 Err(error) => {
@@ -312,12 +289,19 @@ impl Core {
         Ok(())
     }
 
-    /// Does `work`, which mostly waits for the disk, in a thread of its own, if one can be had, and sees meanwhile to what commits would
-    /// else wait for.
-    fn attend_beside<R: Send>(&self, work: &(dyn Fn() -> R + Sync)) -> R {
+    /// Does what commits would else wait for or do themselves: writes what they handed over, and lets go of what no view reads any
+    /// more, which may be the end of a large file.
+    fn attend(&self) {
+        self.handover.work();
+        self.release_tables();
+    }
+
+    /// Does `work`, which mostly waits for the disk, in a thread of its own, if one can be had. Meanwhile attends to commits, and makes
+    /// the next segment ready if they need the disk.
+    fn attend_beside<R: Send>(&self, work: &(dyn Fn() -> R + Sync), is_busy: bool) -> R {
         let is_done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let name = "vellum-checkpoint".to_owned();
+            let name = "vellum-disk".to_owned();
             let worker = std::thread::Builder::new().name(name).spawn_scoped(scope, || {
                 let done = work();
                 is_done.store(true, Ordering::Release);
@@ -327,18 +311,19 @@ impl Core {
             let Ok(worker) = worker else { return work() };
             while !is_done.load(Ordering::Acquire) && !worker.is_finished() {
                 self.signal.wait_for_jobs();
-                self.handover.work();
-                self.make_next_ready_if(true);
+                self.attend();
+                if is_busy {
+                    self.make_next_ready_beside();
+                }
             }
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
-    /// Makes the next segment ready for the log, if that will soon come there and finds the disk busy.
-    fn make_next_ready_if(&self, is_busy: bool) {
-        if is_busy
-            && self.gauges.wants_next.load(Ordering::Relaxed)
-            && let Err(error) = self.make_next_ready()
+    /// Makes the next segment ready for the log, if that will soon come there, and attends to commits meanwhile.
+    fn make_next_ready_beside(&self) {
+        if self.gauges.wants_next.load(Ordering::Relaxed)
+            && let Err(error) = self.attend_beside(&|| self.make_next_ready(), false)
         {
             self.tell_unless_full(error);
         }
@@ -372,7 +357,10 @@ impl Core {
             // The store is poisoned by it, and every later commit says so.
             let _ = self.fail(failure);
         }
-        if self.reclaimer.lock().waiting() > 0 || self.has_dropped_pins() {
+        if self.reclaimer.lock().waiting() > 0
+            || self.segments.tables_waiting() > 0
+            || self.has_dropped_pins()
+        {
             self.grace.advance(&self.epoch);
             self.pass();
         }

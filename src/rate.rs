@@ -19,6 +19,12 @@ impl Rate {
         self.looked_at.elapsed()
     }
 
+    /// Lets the last look lie `ago` before now.
+    #[cfg(all(test, not(any(loom, shuttle))))]
+    pub(crate) fn looked_before(&mut self, ago: Duration) {
+        self.looked_at = Instant::now().checked_sub(ago).unwrap_or(self.looked_at);
+    }
+
     /// By how much a second the count has grown since the last look. What took less than a millisecond counts as one.
     pub(crate) fn look(&mut self, count: u64) -> u64 {
         let millis = self.age().as_millis().max(1);

@@ -106,6 +106,11 @@ impl Counters {
         self.sync_micros.record(micros(took));
     }
 
+    /// Nanoseconds spent in commits' syncs.
+    pub(crate) fn sync_nanos(&self) -> u64 {
+        self.sync_nanos.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn checkpointed(&self, took: Duration) {
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.checkpoint_micros.record(micros(took));
@@ -125,7 +130,7 @@ impl Counters {
         stats.group_sizes = self.group_sizes.read();
         stats.sync_micros = self.sync_micros.read();
         stats.syncs = stats.sync_micros.count();
-        stats.sync_nanos = self.sync_nanos.load(Ordering::Relaxed);
+        stats.sync_nanos = self.sync_nanos();
         stats.checkpoints = self.checkpoints.load(Ordering::Relaxed);
         stats.checkpoint_micros = self.checkpoint_micros.read();
         let at = self.checkpointed_at_ms.load(Ordering::Relaxed);

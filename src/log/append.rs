@@ -353,6 +353,12 @@ impl Appender {
         }
     }
 
+    /// Where the active segment is read from.
+    #[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
+    pub(crate) fn tail(&self) -> Option<Arc<MemoryFile>> {
+        self.tail.clone()
+    }
+
     /// The tails that the log has left, for who gives their memory back.
     pub(crate) fn take_left_tails(&mut self) -> Vec<Arc<MemoryFile>> {
         std::mem::take(&mut self.left_tails)

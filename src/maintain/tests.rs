@@ -6,13 +6,12 @@
 //! the store must go on. The rest is counted.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::Load;
 use crate::log::ahead::{SPARE, SpareInMaking};
 use crate::log::segment::file_name;
 use crate::space::{Budget, Effort};
 use crate::storage::sim::{Fault, IoKind, SimDisk, Survival};
+use crate::storage::{MemoryFile, MemoryStorage};
 use crate::sync::atomic::Ordering;
 use crate::{Durability, Error, Options, PageId, Store};
 
@@ -427,17 +426,61 @@ fn packing_does_the_least_while_commits_need_the_disk() {
 }
 
 #[test]
-fn a_log_that_grows_fast_is_busy_and_then_calm_again() {
-    let mut load = Load::new();
-    assert!(!load.is_busy());
-    load.look(1);
-    assert!(!load.is_busy(), "one byte is no load");
-    load.look(1 << 40);
-    assert!(load.is_busy());
-    // It is busy for a while after the last growth, however long that takes here.
-    load.busy_at = Instant::now().checked_sub(super::CALM + Duration::from_millis(1));
-    load.look(1 << 40);
-    assert!(!load.is_busy());
+fn a_checkpoint_is_patient_with_commits_that_do_not_sync() {
+    let disk = SimDisk::new(1);
+    let options = Options::new().page_size(512).segment_size(64 << 10).checkpoint_bytes(64 << 10);
+    let store = Store::open_on(Arc::new(disk.storage()), options.background(false)).unwrap();
+    // Without a thread a committing one writes checkpoints; so it is told to be patient from the start.
+    store.core().is_patient.store(true, Ordering::Relaxed);
+    let mut most = 0;
+    for tag in 1..1000 {
+        put_with(&store, tag, Durability::Buffered).unwrap();
+        most = most.max(store.core().log_since_checkpoint());
+    }
+    assert!(store.stats().checkpoints > 0);
+    assert!((200 << 10..300 << 10).contains(&most), "{most}");
+    store.core().is_patient.store(false, Ordering::Relaxed);
+    for tag in 1000..2000 {
+        put_with(&store, tag, Durability::Buffered).unwrap();
+        assert!(store.core().log_since_checkpoint() < 80 << 10);
+    }
+}
+
+#[test]
+fn a_view_keeps_what_it_reads_of_segments_that_the_log_has_left_and_nothing_else_does() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    put(&store, 1).unwrap();
+    let view = store.view();
+    let page = view.page(PageId(1)).unwrap().unwrap();
+    let before = page.to_vec();
+    for tag in 2..1000 {
+        put_with(&store, tag, Durability::Buffered).unwrap();
+    }
+    assert!(store.core().segments.tables_waiting() > 3, "what the view might read waits for it");
+    assert_eq!(page, before);
+    drop(view);
+    store.core().settle();
+    assert_eq!(store.core().segments.tables_waiting(), 0);
+}
+
+#[test]
+fn memory_of_segments_that_the_log_has_left_is_used_again() {
+    let options = Options::new().page_size(512).segment_size(64 << 10);
+    let store = Store::open_on(Arc::new(MemoryStorage::new()), options).unwrap();
+    let mut tails: Vec<Arc<MemoryFile>> = Vec::new();
+    for tag in 0..2000 {
+        put_with(&store, tag, Durability::Buffered).unwrap();
+        let tail = store.core().log.lock().appender.tail().expect("the last commit is read from it");
+        if !tails.iter().any(|known| Arc::ptr_eq(known, &tail)) {
+            tails.push(tail);
+        }
+        // As the thread does when something is handed over, and commits do now and then.
+        store.core().grace.advance(&store.core().epoch);
+        store.core().attend();
+    }
+    assert!(store.core().log.lock().appender.position().sequence > 12);
+    assert!(tails.len() <= 3, "{} tails", tails.len());
 }
 
 #[test]

@@ -149,9 +149,9 @@ impl Reclaimer {
         self.live.len()
     }
 
-    /// Batches, evictions and tables of segments that wait to be judged or freed.
+    /// Batches and evictions that wait to be judged or freed.
     pub(crate) fn waiting(&self) -> usize {
-        self.retired.len() + self.released.len() + self.evicted.len() + self.segments.tables_waiting()
+        self.retired.len() + self.released.len() + self.evicted.len()
     }
 
     /// Takes the copies of nodes on disk out of memory, unless a walk is under way. `tip` is the current version; the
@@ -177,7 +177,6 @@ impl Reclaimer {
     pub(crate) fn pass(&mut self, registry: &Registry<Root>, grace: &Grace, epoch: &Epoch) -> bool {
         let passed = grace.passed();
         let mut has_moved = self.free_released(passed) | self.free_evicted(passed);
-        has_moved |= self.segments.release_tables(passed, || grace.issue(&epoch.pin()));
         let ready = self.retired.partition_point(|retired| retired.ticket <= passed);
         let settles_at = match ready {
             0 => self.settled,

@@ -1,0 +1,117 @@
+//! What the store's thread knows of how much commits need the disk.
+
+use std::time::{Duration, Instant};
+
+use crate::rate::Rate;
+
+/// Bytes a second from which on commits need the disk for themselves.
+const BUSY_RATE: u64 = 4 << 20;
+/// For how long the log must have grown slower before packing goes on.
+const CALM: Duration = Duration::from_millis(300);
+
+/// A look that comes so long after the last one says little of the moment.
+const BLIND: Duration = Duration::from_millis(400);
+/// How soon after the last look the thread looks again, when there is something to decide.
+pub(super) const SOON: Duration = Duration::from_millis(5);
+
+/// Whether commits need the disk: packing beside them would take its share of it and make their syncs wait.
+pub(super) struct Load {
+    appended: Rate,
+    /// Nanoseconds that commits have spent in syncs.
+    synced: Rate,
+    busy_at: Option<Instant>,
+    /// No commit has synced between the last two looks.
+    is_buffered: bool,
+}
+
+impl Load {
+    /// Of a store that was just opened.
+    pub(super) fn new() -> Load {
+        Load { appended: Rate::new(0), synced: Rate::new(0), busy_at: None, is_buffered: false }
+    }
+
+    pub(super) fn look(&mut self, appended: u64, sync_nanos: u64) {
+        // After a long time without a look, in a process that stood still say, a low rate tells nothing of now: what held before
+        // holds until the next look.
+        let is_blind = self.appended.age() > BLIND;
+        let has_synced = self.synced.look(sync_nanos) > 0;
+        if self.appended.look(appended) >= BUSY_RATE || (is_blind && self.busy_at.is_some()) {
+            self.busy_at = Some(Instant::now());
+        } else if !self.is_busy() {
+            self.busy_at = None;
+        }
+        self.is_buffered = !has_synced;
+    }
+
+    /// Whether commits come fast and don't wait for the disk.
+    pub(super) fn is_buffered(&self) -> bool {
+        self.is_busy() && self.is_buffered
+    }
+
+    /// The time since the last look.
+    pub(super) fn age(&self) -> Duration {
+        self.appended.age()
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy_at.is_some_and(|at| at.elapsed() < CALM)
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    /// A load of 1 TiB since the last look, some milliseconds ago at most.
+    const MUCH: u64 = 1 << 40;
+
+    fn busy_before(ago: Duration) -> Option<Instant> {
+        Instant::now().checked_sub(ago)
+    }
+
+    #[test]
+    fn a_log_that_grows_fast_is_busy_and_then_calm_again() {
+        let mut load = Load::new();
+        assert!(!load.is_busy());
+        load.look(1, 0);
+        assert!(!load.is_busy(), "one byte is no load");
+        load.look(MUCH, 0);
+        assert!(load.is_busy());
+        // It is busy for a while after the last growth, however long that takes here.
+        load.busy_at = busy_before(CALM + Duration::from_millis(1));
+        load.look(MUCH, 0);
+        assert!(!load.is_busy());
+    }
+
+    #[test]
+    fn commits_that_sync_are_no_buffered_load() {
+        let mut load = Load::new();
+        load.look(MUCH, 0);
+        assert!(load.is_buffered());
+        load.look(2 * MUCH, 5);
+        assert!(load.is_busy() && !load.is_buffered());
+        load.look(3 * MUCH, 5);
+        assert!(load.is_buffered());
+        load.busy_at = busy_before(CALM + Duration::from_millis(1));
+        assert!(!load.is_buffered(), "nothing is any load when it is calm");
+    }
+
+    #[test]
+    fn who_stood_still_knows_nothing_new() {
+        let mut load = Load::new();
+        let stood_still = |load: &mut Load| {
+            load.appended.looked_before(BLIND + Duration::from_millis(1));
+            load.busy_at = load.busy_at.and_then(|_| busy_before(CALM + BLIND));
+        };
+        stood_still(&mut load);
+        load.look(1, 0);
+        assert!(!load.is_busy(), "it was calm before");
+        load.look(MUCH, 0);
+        stood_still(&mut load);
+        load.look(MUCH, 0);
+        assert!(load.is_busy() && load.is_buffered(), "it was busy before");
+        load.busy_at = busy_before(CALM + Duration::from_millis(1));
+        load.look(MUCH, 0);
+        assert!(!load.is_busy(), "the next look tells");
+    }
+}
