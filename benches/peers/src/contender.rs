@@ -15,7 +15,8 @@ use crate::process::read_through;
 use crate::record::Peer;
 use crate::work::{Answer, Ready, Request, Work};
 
-/// Whoever took longer for a sample takes no further one of that work: ten peers that do take most of a run.
+/// Whoever took longer for a sample of what copies or overwrites everything takes no further one of it: some peers would take most of a
+/// run.
 pub(crate) const SLOW: Duration = Duration::from_secs(4);
 
 /// What a peer's samples of one work gave, by value; or why there are none.
@@ -27,9 +28,9 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Whether another sample is of use.
-    pub(crate) fn want_more(&self) -> bool {
-        self.note.is_none() && !self.is_slow
+    /// Whether another sample is to be taken, of a work that `is_long` or isn't.
+    pub(crate) fn want_more(&self, is_long: bool) -> bool {
+        self.note.is_none() && !(is_long && self.is_slow)
     }
 }
 

@@ -240,14 +240,14 @@ impl Contest {
             self.seed += works.len() as u64;
             for at in order {
                 let (child, samples) = (&mut self.children[at], &mut all[at]);
-                if !samples.iter().any(Samples::want_more) {
+                if !samples.iter().any(|samples| samples.want_more(stage.is_long)) {
                     continue;
                 }
                 if stage.is_warm {
                     child.warm(round == 0)?;
                 }
                 for ((seed, samples), (_, work)) in (seed + 1..).zip(samples).zip(works) {
-                    if samples.want_more() {
+                    if samples.want_more(stage.is_long) {
                         take(child, work, self.scale.millis, seed, samples)?;
                     }
                 }

@@ -118,8 +118,8 @@ fn head(page: &mut String, records: &Records) -> Result {
          ```\n\n\
          Each peer has a process of its own, which stands still while it isn't its turn: what it does in the background \
          it does in its own time. All take turns, round by round, forwards and backwards; in its turn a peer does related works one \
-         after the other. {warm} Who needs more than {} s for a sample takes no further one of that work: n says how many it took \
-         where others took more. Pages can't be compressed; every sum that is read and, before, after and when all were killed, every byte of every page is \
+         after the other. {warm} Who needs more than {} s for a sample of what copies or overwrites everything takes no further \
+         one of it: n says how many were taken where others took more. Pages can't be compressed; every sum that is read and, before, after and when all were killed, every byte of every page is \
          compared with an oracle; a wrong one ends the run. \
          Durable means on the disk when the call returns. Buffered means that a crash may lose it: \
          LMDB's NOSYNC may then lose the whole store, all others only the end. What is written to disk is {written}. Before \
