@@ -1,35 +1,15 @@
-//! Rounds, medians and random numbers.
+//! Rounds, and what several of them come to.
 
 use std::time::{Duration, Instant};
 
 use super::Result;
-
-/// A xorshift generator: fast enough not to be what is measured.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        // Any state but zero will do; the multiplication keeps neighbouring seeds apart.
-        Random((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// One of `0..end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
+pub(crate) use super::numbers::Random;
+use super::numbers::percentile;
 
 /// The value in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    percentile(&values, 0.5)
 }
 
 /// What two things measured in turn came to.

@@ -6,6 +6,7 @@
 
 mod machine;
 pub(crate) mod measure;
+mod numbers;
 pub(crate) mod report;
 
 use std::error::Error;
@@ -44,12 +45,22 @@ pub(crate) fn run<On>(
             measure(&on, &mut report)?;
         }
     }
-    report.machine(machine::describe(dir(&on)));
+    report.machine(describe(dir(&on)));
     match flags.contains(&"--json") {
         true => report.print_json(),
         false => report.print_table(),
     }
     Ok(())
+}
+
+fn describe(dir: &Path) -> Vec<(&'static str, String)> {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    vec![
+        ("cores", cores.to_string()),
+        ("cpu", machine::cpu()),
+        ("kernel", machine::kernel()),
+        ("file system", machine::file_system(dir)),
+    ]
 }
 
 /// A directory on the disk that is measured; everything in it goes with it.

@@ -13,8 +13,11 @@ mod contender;
 mod engine;
 mod engines;
 mod figures;
+#[path = "../../frame/machine.rs"]
 mod machine;
 mod measure;
+#[path = "../../frame/numbers.rs"]
+mod numbers;
 mod pages;
 mod plan;
 mod plot;

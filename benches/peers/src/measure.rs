@@ -1,32 +1,6 @@
-//! Random numbers, and what many measurements come to.
+//! Zipfian numbers, and what many measurements come to.
 
-/// A xorshift generator: fast enough not to be what is measured.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        // Any state but zero will do; the multiplication keeps neighbouring seeds apart.
-        Random((seed.wrapping_add(1)).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// One of `0..end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        // The upper half of the product: below `end`.
-        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
-    }
-
-    /// From 0 to 1.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
+pub(crate) use crate::numbers::{Random, percentile};
 
 /// YCSB's zipfian numbers (Gray and others, "Quickly generating billion-record synthetic databases"), with its
 /// constant of 0.99: small numbers are frequent.
@@ -83,16 +57,6 @@ impl Summary {
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         Some(Summary { median: percentile(&sorted, 0.5), min, max })
     }
-}
-
-/// The value that a share of all `sorted` ones doesn't exceed; between two of them, the middle for the median.
-pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
-    if sorted.is_empty() {
-        return f64::NAN;
-    }
-    let at = share * (sorted.len() - 1) as f64;
-    let (low, high) = (at.floor() as usize, at.ceil() as usize);
-    sorted[low] + (sorted[high] - sorted[low]) * at.fract()
 }
 
 #[cfg(test)]
