@@ -15,7 +15,7 @@ test:
 # The concurrent core under loom. LOOM_MAX_PREEMPTIONS=2 takes minutes, 3 hours.
 loom:
     RUSTFLAGS="--cfg loom --cfg crossbeam_loom" \
-        cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1
+        cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture
 
 # A whole store under shuttle, with eight threads: schedules for each model and scheduler, and histories of each sort.
 shuttle schedules="20000" histories="100":

@@ -6,7 +6,7 @@
 //! watches: using one that was freed, or freeing one in use, is an error. Each model prints how many interleavings it
 //! explored. Then the same models run with a bug planted, in the model or in the code itself (`sync::Planted`), and must fail.
 //!
-//! `RUSTFLAGS="--cfg loom --cfg crossbeam_loom" cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture --test-threads=1`
+//! `RUSTFLAGS="--cfg loom --cfg crossbeam_loom" cargo test --lib --release --target-dir target/loom loom_tests -- --nocapture`
 #![allow(unsafe_code)]
 
 mod checkpoint;
@@ -130,11 +130,11 @@ impl Core {
 
 /// Runs a model under loom, up to `bound` preemptions (`LOOM_MAX_PREEMPTIONS` overrules it), and tells what was explored.
 fn explore(name: &str, bound: usize, model: impl Fn() + Sync + Send + 'static) {
-    static ITERATIONS: AtomicUsize = AtomicUsize::new(0);
     if std::env::var(CHILD).is_ok_and(|planted| planted != name) {
         return;
     }
-    ITERATIONS.store(0, StdOrdering::Relaxed);
+    // Of this model: others run beside it.
+    let iterations = std::sync::Arc::new(AtomicUsize::new(0));
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 20_000;
     let bound =
@@ -143,11 +143,12 @@ fn explore(name: &str, bound: usize, model: impl Fn() + Sync + Send + 'static) {
     // A run that is cut short would still say "ok".
     builder.max_duration = None;
     let begun = std::time::Instant::now();
+    let counted = iterations.clone();
     builder.check(move || {
-        ITERATIONS.fetch_add(1, StdOrdering::Relaxed);
+        counted.fetch_add(1, StdOrdering::Relaxed);
         model();
     });
-    let iterations = ITERATIONS.load(StdOrdering::Relaxed);
+    let iterations = iterations.load(StdOrdering::Relaxed);
     println!(
         "{name}: {iterations} interleavings, exhausted up to {bound} preemptions, {:.1?}",
         begun.elapsed()
