@@ -495,6 +495,37 @@ fn pages_are_lent_where_they_lie() {
     check(&reader);
 }
 
+/// A connection guesses where pages lie by what it read before, of whichever version. Rows are looked up one by one while others move them,
+/// cut the file and let it grow again; a connection that copies its pages tells what is right.
+#[test]
+fn what_is_lent_is_right_wherever_pages_went() {
+    let db = Db::new(small(), "");
+    let [writer, mapped, copied] = [db.open(), db.open(), db.open()];
+    mapped.execute_batch("PRAGMA mmap_size=1000000000; PRAGMA cache_size=10").unwrap();
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         INSERT OR IGNORE INTO t SELECT i, randomblob(900) FROM n";
+    writer.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x)").unwrap();
+    writer.execute_batch(fill).unwrap();
+    for round in 0..24 {
+        match round % 8 {
+            3 => writer.execute_batch("DELETE FROM t WHERE id > 700; VACUUM").unwrap(),
+            6 => writer.execute_batch(fill).unwrap(),
+            part => {
+                let moved = "UPDATE t SET x = randomblob(900) WHERE id * 7919 % 11 = ?1";
+                writer.execute(moved, [part]).unwrap();
+            }
+        }
+        for id in (1..=2000).map(|i| i * 1217 % 2003) {
+            let x = |db: &Connection| -> Option<Vec<u8>> {
+                let mut select = db.prepare_cached("SELECT max(x) FROM t WHERE id = ?1").unwrap();
+                select.query_row([id], |row| row.get(0)).unwrap()
+            };
+            assert_eq!(x(&mapped), x(&copied), "row {id} in round {round}");
+        }
+        check(&mapped);
+    }
+}
+
 #[test]
 fn exclusive_locking_mode_holds_the_slot_and_commits() {
     for way in WAYS {

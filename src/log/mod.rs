@@ -31,6 +31,8 @@ mod edges;
 mod gather;
 pub(crate) mod geometry;
 pub(crate) mod group;
+#[cfg(feature = "sqlite")]
+pub(crate) mod guess;
 pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod packed;
