@@ -5,90 +5,131 @@
 //! that is asked for by a guess comes while its entry is still on its way; both waits are about as long.
 //!
 //! A guess is nothing but a hint: who reads a page looks its entry up. So nothing here has to be kept true, whatever version it was
-//! learnt from.
+//! learnt from. It is learnt where a page is read for the first time since the opening, which is slow anyway, and only if the page
+//! beside it agrees: a page that was written anew by itself tells nothing of its neighbours. Readers of pages that were read before
+//! write nothing.
+
+use std::sync::OnceLock;
 
 use super::segment::{SegmentTable, Segments, usize_of};
 use crate::id::{Location, PageId};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::table::node::Entry;
 
 /// Neighbours that share a guess.
 const NEIGHBOURS: u64 = 64;
-/// The most guesses: 512 KiB, enough for 16 GiB of pages of 4 KiB. Pages beyond share them with others.
-const GUESSES_MAX: u64 = 1 << 16;
+/// Guesses of a store: 512 KiB, for the first 16 GiB of pages of 4 KiB.
+const GUESSES: usize = 1 << 16;
+/// The table of fewer pages stays in the processor's caches by itself.
+const PAGES_MIN: u64 = 1 << 14;
 
-/// Guesses, as what was read lately teaches them.
+/// The guesses of a store.
 #[derive(Default)]
 pub(crate) struct Guesses {
-    /// The location of the first of the neighbours, if all lie in a row; 0 where nothing was learnt. A power of two of them, or none.
-    firsts: Box<[u64]>,
+    /// The location of the first of the neighbours, if all lie in a row; 0 where nothing was learnt. Made when the first is.
+    firsts: OnceLock<Box<[AtomicU64]>>,
+}
+
+/// Where the first of the neighbours would lie if all lay in a row. The first location may be too few for that: then it wraps, and
+/// wraps back.
+fn first_of(id: PageId, location: Location) -> u64 {
+    location.0.wrapping_sub(id.0 % NEIGHBOURS)
 }
 
 impl Guesses {
-    /// As many as `page_count` pages need; those that were learnt are kept unless there are too few.
-    pub(crate) fn make_room(&mut self, page_count: u64) {
-        let wanted = page_count.div_ceil(NEIGHBOURS).min(GUESSES_MAX).next_power_of_two();
-        if (self.firsts.len() as u64) < wanted {
-            self.firsts = vec![0; usize_of(wanted)].into();
-        }
-    }
-
-    fn index(&self, id: PageId) -> usize {
-        usize_of(id.0 / NEIGHBOURS) & self.firsts.len().wrapping_sub(1)
-    }
-
     /// Where the page lies if it lies as its neighbours do.
     #[inline]
-    pub(crate) fn guess(&self, id: PageId) -> Option<Location> {
-        let first = *self.firsts.get(self.index(id))?;
+    fn guess(&self, id: PageId) -> Option<Location> {
+        let first = self.firsts.get()?.get(usize_of(id.0 / NEIGHBOURS))?.load(Ordering::Relaxed);
         (first != 0).then(|| Location(first.wrapping_add(id.0 % NEIGHBOURS)))
     }
 
-    /// Takes note of where it really lies.
-    #[inline]
-    pub(crate) fn learn(&mut self, id: PageId, location: Location) {
-        let index = self.index(id);
-        if let Some(first) = self.firsts.get_mut(index) {
-            *first = location.0.wrapping_sub(id.0 % NEIGHBOURS);
+    /// Takes note of where the page really lies.
+    fn learn(&self, id: PageId, location: Location) {
+        let firsts = self.firsts.get_or_init(|| (0..GUESSES).map(|_| AtomicU64::new(0)).collect());
+        if let Some(first) = firsts.get(usize_of(id.0 / NEIGHBOURS)) {
+            first.store(first_of(id, location), Ordering::Relaxed);
         }
     }
 }
 
 impl Segments {
-    /// Asks the processor for the page at `location`, if such a place is mapped; see [`Mapping::prefetch`](crate::storage::Mapping).
+    /// Asks the processor for the page of `id`, if it can be guessed where that lies mapped; see
+    /// [`Mapping::prefetch`](crate::storage::Mapping).
     #[inline]
-    pub(crate) fn prefetch(&self, table: &SegmentTable, location: Location) {
+    pub(crate) fn prefetch(&self, table: &SegmentTable, id: PageId) {
+        let Some(location) = self.guesses.guess(id) else { return };
         let (number, slot) = self.geometry().split(location);
         if let Some(mapped) = table.entry(number).and_then(|loaded| loaded.mapping.get()) {
             mapped.mapping.prefetch(usize_of(self.geometry().offset(slot)));
         }
     }
+
+    /// Learns from `entry`, the page's own, if `of` tells that a neighbour lies as the page does. The version has `page_count` pages.
+    #[cold]
+    pub(crate) fn learn_place(
+        &self,
+        page_count: u64,
+        id: PageId,
+        entry: Entry,
+        of: impl FnOnce(PageId) -> Option<Entry>,
+    ) {
+        let neighbour = PageId(id.0 ^ 1);
+        if page_count < PAGES_MIN || neighbour.0 >= page_count {
+            return;
+        }
+        if let Some(location) = entry.location()
+            && let Some(other) = of(neighbour).and_then(Entry::location)
+            && first_of(id, location) == first_of(neighbour, other)
+        {
+            self.guesses.learn(id, location);
+        }
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
+    use crate::id::Version;
+    use crate::log::geometry::Geometry;
+    use crate::storage::MemoryStorage;
 
     #[test]
     fn neighbours_tell_where_a_page_lies_and_nothing_else_matters() {
-        let mut guesses = Guesses::default();
-        assert_eq!(guesses.guess(PageId(7)), None, "nothing was learnt, and there is no room for it");
-        guesses.learn(PageId(7), Location(1007));
-        assert_eq!(guesses.guess(PageId(7)), None);
-        guesses.make_room(1000);
-        assert_eq!(guesses.guess(PageId(7)), None, "nothing was learnt yet");
+        let guesses = Guesses::default();
+        assert_eq!(guesses.guess(PageId(7)), None, "nothing was learnt");
         guesses.learn(PageId(7), Location(1007));
         assert_eq!(guesses.guess(PageId(63)), Some(Location(1063)));
+        assert_eq!(guesses.guess(PageId(64)), None, "other neighbours");
         guesses.learn(PageId(64), Location(5));
         assert_eq!(guesses.guess(PageId(70)), Some(Location(11)));
-        assert_eq!(guesses.guess(PageId(0)), Some(Location(1000)), "other neighbours, another guess");
-        guesses.make_room(10);
-        assert_eq!(guesses.guess(PageId(0)), Some(Location(1000)), "room is kept");
+        assert_eq!(guesses.guess(PageId(0)), Some(Location(1000)));
         // The first of them would lie before the first location: the guess for its neighbours is as good.
         guesses.learn(PageId(9), Location(2));
         assert_eq!(guesses.guess(PageId(10)), Some(Location(3)));
-        // However many pages there are, and whichever is asked for.
-        guesses.make_room(PageId::MAX.0);
-        assert_eq!(guesses.firsts.len() as u64, GUESSES_MAX);
-        guesses.learn(PageId::MAX, Location(Location::LIMIT));
-        assert_eq!(guesses.guess(PageId::MAX), Some(Location(Location::LIMIT)));
+        guesses.learn(PageId::MAX, Location(5));
+        assert_eq!(guesses.guess(PageId::MAX), None, "so far nothing is guessed");
+    }
+
+    #[test]
+    fn a_page_that_lies_by_itself_teaches_nothing() {
+        let storage = std::sync::Arc::new(MemoryStorage::new());
+        let id = crate::id::StoreId(7);
+        let segments = Segments::new(storage, id, Geometry::new(512, 4), false, None, None);
+        let at = |location| Entry::page(Location(location), Version(1), 0);
+        let learn = |count, id: u64, location, other| {
+            segments.learn_place(count, PageId(id), at(location), |neighbour| {
+                assert_eq!(neighbour.0, id ^ 1);
+                other
+            });
+            segments.guesses.guess(PageId(id))
+        };
+        assert_eq!(learn(PAGES_MIN, 6, 106, Some(at(200))), None);
+        assert_eq!(learn(PAGES_MIN, 6, 106, None), None);
+        assert_eq!(learn(PAGES_MIN - 1, 6, 106, Some(at(107))), None, "a small store needs none");
+        assert_eq!(learn(PAGES_MIN, 6, 106, Some(at(107))), Some(Location(106)));
+        assert_eq!(learn(PAGES_MIN, 7, 900, Some(at(106))), Some(Location(107)), "what was learnt stays");
+        assert_eq!(learn(PAGES_MIN, PAGES_MIN - 1, 5, Some(at(4))), Some(Location(5)));
+        assert_eq!(learn(PAGES_MIN + 1, PAGES_MIN, 5, Some(at(6))), None, "there is no page beside it");
     }
 }

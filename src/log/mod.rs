@@ -31,8 +31,7 @@ mod edges;
 mod gather;
 pub(crate) mod geometry;
 pub(crate) mod group;
-#[cfg(feature = "sqlite")]
-pub(crate) mod guess;
+mod guess;
 pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod packed;

@@ -19,6 +19,7 @@ use super::backing::Backing;
 use super::base::Base;
 use super::cached::{PageBytes, PageCache};
 use super::geometry::Geometry;
+use super::guess::Guesses;
 use super::packed::Packed;
 use super::shared::{Followed, Shared};
 use crate::error::{Error, Result};
@@ -90,6 +91,7 @@ pub(crate) struct Segments {
     pub(super) base: Option<Base>,
     chunks: [OnceLock<Chunk>; CHUNKS],
     table: Shared<SegmentTable>,
+    pub(super) guesses: Guesses,
     /// Bytes of pages whose checksums were computed, since opening.
     verified_bytes: AtomicU64,
 }
@@ -143,6 +145,7 @@ impl Segments {
             base,
             chunks: [const { OnceLock::new() }; CHUNKS],
             table: Shared::new(SegmentTable::default()),
+            guesses: Guesses::default(),
             verified_bytes: AtomicU64::new(0),
         };
         if let Some(base) = &segments.base {

@@ -6,7 +6,6 @@ use super::Snapshot;
 use crate::error::Result;
 use crate::id::{PageId, Version};
 use crate::log::cached::PageBytes;
-use crate::log::guess::Guesses;
 use crate::log::segment::SegmentTable;
 use crate::table::lookup::{lookup, quick_lookup};
 use crate::table::node::capacity;
@@ -53,27 +52,22 @@ impl Lender {
     }
 
     /// The page's bytes where they lie; `None` if it holds nothing or would have to be copied, or if lending hasn't begun.
-    ///
-    /// Who asks for one page reads it at once, and knows no other before: so where `guesses` takes it to be is fetched meanwhile.
-    pub(crate) fn page(&self, id: PageId, guesses: &mut Guesses) -> Result<Option<&[u8]>> {
+    pub(crate) fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
         let Snapshot { core, .. } = &self.snapshot;
         let root = self.snapshot.root();
         if !self.is_lending || id.0 >= root.page_count {
             return Ok(None);
         }
-        if let Some(location) = guesses.guess(id) {
-            core.segments.prefetch(&self.table, location);
-        }
+        core.segments.prefetch(&self.table, id);
         let guard = core.epoch.pin();
         if id.0 < self.covered
             && let Some(entry) = quick_lookup(root, id)
+            && let Some(bytes) = core.segments.quick_page(&self.table, entry)
         {
-            guesses.learn(id, entry.raw_location());
-            if let Some(bytes) = core.segments.quick_page(&self.table, entry) {
-                return Ok(Some(bytes));
-            }
+            return Ok(Some(bytes));
         }
         let entry = lookup(&core.slab, root, id, &guard)?;
+        core.segments.learn_place(self.covered, id, entry, |neighbour| quick_lookup(root, neighbour));
         match core.segments.page(&self.table, id, entry)? {
             Some(PageBytes::InPlace(bytes)) => Ok(Some(bytes)),
             _ => Ok(None),

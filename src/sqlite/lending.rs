@@ -5,7 +5,6 @@
 
 use super::file::MainFile;
 use crate::id::PageId;
-use crate::log::guess::Guesses;
 use crate::snapshot::Lender;
 
 #[derive(Default)]
@@ -13,8 +12,6 @@ pub(super) struct Lending {
     /// Of each version of which pages are lent.
     lenders: Vec<Lender>,
     lent: u64,
-    /// Where pages probably lie, whichever transaction found it out.
-    guesses: Guesses,
     /// Bytes of the file that SQLite wants to be lent.
     pub(super) limit: i64,
 }
@@ -38,15 +35,14 @@ impl MainFile {
             return None;
         }
         let snapshot = file.snapshot();
-        let Lending { lenders, lent, guesses, .. } = &mut self.lending;
+        let Lending { lenders, lent, .. } = &mut self.lending;
         if lenders.last().is_none_or(|lender| lender.version() != snapshot.version()) {
             lenders.push(Lender::new(snapshot));
-            guesses.make_room(snapshot.page_count());
         }
         let lender = lenders.last_mut()?;
         // What can't be had is found out again, and told, when it is read.
         lender.begin().ok()?;
-        let bytes = match lender.page(id, guesses) {
+        let bytes = match lender.page(id) {
             Ok(Some(page)) => page.get(start..start + len).map(<[u8]>::as_ptr),
             _ => None,
         };

@@ -110,7 +110,6 @@ impl Mapping {
 
     /// Asks the processor for the byte at `offset`, so that it is near when it is read a moment later. Nothing is read by this, nobody waits,
     /// and what isn't in memory stays where it is; so it may also be a byte that somebody writes just now.
-    #[cfg(feature = "sqlite")]
     #[inline]
     pub(crate) fn prefetch(&self, offset: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
