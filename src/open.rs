@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::commit::lead::{LogState, apply_found};
+use crate::commit::found::{apply_found, found_run};
+use crate::commit::lead::LogState;
 use crate::core::{Core, Parts};
 use crate::error::{Error, Result};
 use crate::format::checksum::digest128;
@@ -308,11 +309,15 @@ fn recover(
 }
 
 fn apply_tail(core: &Core, tail: &Tail, checkpoint: Version) -> Result<Recovery> {
-    for (index, batch) in tail.batches.iter().enumerate() {
-        apply_found(core, batch)?;
-        if index % 64 == 63 {
+    let (mut left, mut since_pass) = (&tail.batches[..], 0);
+    while !left.is_empty() {
+        let (run, behind) = left.split_at(found_run(core, left));
+        apply_found(core, run)?;
+        (left, since_pass) = (behind, since_pass + run.len());
+        if since_pass >= 64 {
             core.grace.advance(&core.epoch);
             core.pass();
+            since_pass = 0;
         }
     }
     let guard = core.epoch.pin();

@@ -17,7 +17,6 @@ use crate::format::record::extra_bytes;
 use crate::id::{Location, PageId, Version};
 use crate::log::append::{AppendFailure, Appender, Batch};
 use crate::log::layout::Shape;
-use crate::log::recover::FoundBatch;
 use crate::options::Durability;
 use crate::pins::PinKind;
 use crate::sync::atomic::Ordering;
@@ -63,6 +62,16 @@ pub(crate) fn edit_tip<'s>(
     pages: impl Iterator<Item = (PageId, PageChecksum, Location)>,
 ) -> Result<Edit<'s>> {
     let mut edit = Edit::new(&core.slab, tip, version, settled);
+    change_edit(&mut edit, change, pages)?;
+    Ok(edit)
+}
+
+/// Applies a change to a version in the making.
+pub(super) fn change_edit(
+    edit: &mut Edit<'_>,
+    change: &Change<'_>,
+    pages: impl Iterator<Item = (PageId, PageChecksum, Location)>,
+) -> Result<()> {
     if let Some(page_count) = change.truncate_to {
         edit.truncate(page_count)?;
     }
@@ -78,7 +87,7 @@ pub(crate) fn edit_tip<'s>(
     if let Some(meta) = &change.meta {
         edit.set_meta(meta.clone());
     }
-    Ok(edit)
+    Ok(())
 }
 
 /// Commits a batch of requests; the results are in their order. Called by one thread at a time. Where the disk is full, it
@@ -253,54 +262,6 @@ fn ranges_of(admitted: &[&Request]) -> Vec<(PageId, u64)> {
                 many.iter().flat_map(|request| request.freed.iter().copied()).collect();
             ids.sort_unstable();
             ranges(ids.into_iter())
-        }
-    }
-}
-
-/// Applies a batch that recovery found.
-pub(crate) fn apply_found(core: &Core, batch: &FoundBatch) -> Result<()> {
-    let guard = core.epoch.pin();
-    let tip = core.published.load(&guard);
-    let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return Ok(()) };
-    let freed: Vec<(PageId, u64)> =
-        batch.records.iter().flat_map(|record| record.freed.iter().copied()).collect();
-    let change = Change {
-        truncate_to: first.truncate_to,
-        freed: &freed,
-        page_count: last.page_count,
-        meta: first.meta.as_ref().map(|meta| Arc::from(meta.as_slice())),
-        names: None,
-    };
-    let names = first.names.as_deref().map(NameChange::decode).transpose();
-    let can_apply = names.as_ref().is_ok_and(|change| {
-        change.as_ref().is_none_or(|change| core.names.lock().check(change, last.created_at_ms).is_ok())
-    });
-    let end = PageId::MAX.0 + 1;
-    let is_sane = batch.pages(&core.segments).all(|(id, _, _)| id.0 < end)
-        && freed.iter().all(|(first, count)| first.0.saturating_add(*count) <= end)
-        && last.page_count <= end
-        && can_apply;
-    let edit = match is_sane {
-        true => Some(edit_tip(core, tip, first.version, Version(0), &change, batch.pages(&core.segments))?),
-        false => None,
-    };
-    match edit {
-        Some(edit)
-            if edit.root().fingerprint == last.fingerprint && edit.root().page_count == last.page_count =>
-        {
-            let locations: Vec<Location> =
-                batch.pages(&core.segments).map(|(_, _, location)| location).collect();
-            core.publish(edit, locations.into_iter(), last.created_at_ms);
-            if let Ok(Some(names)) = &names {
-                core.apply_name_change(names);
-            }
-            Ok(())
-        }
-        _ => {
-            let path = core.segments.storage().path(&crate::log::segment::file_name(last.segment));
-            let offset = core.segments.geometry().offset(u32::try_from(last.slot).unwrap_or(0));
-            let expected = format!("{} with fingerprint {}", last.version, last.fingerprint);
-            Err(Error::corrupt(path, offset, expected, "changes that lead to another state"))
         }
     }
 }

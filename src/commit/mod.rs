@@ -6,6 +6,7 @@
 //! - `lead`: what the leader does with a batch;
 //! - `whole`: one version of any size, for imports, deltas and rollbacks.
 
+pub(crate) mod found;
 pub(crate) mod lead;
 pub(crate) mod queue;
 pub(crate) mod request;

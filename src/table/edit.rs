@@ -43,6 +43,8 @@ impl Dead {
 pub(crate) struct Edit<'s> {
     slab: &'s Slab,
     version: Version,
+    /// The version that what is changed now is born in: the edit's own, or one on the way there.
+    births: Version,
     /// Tombstones up to this version are needed by no open transaction.
     settled: Version,
     root: Root,
@@ -69,7 +71,15 @@ impl<'s> Edit<'s> {
             created_at_ms: tip.created_at_ms,
         };
         let (dead, made, abandoned) = (Vec::with_capacity(8), Vec::with_capacity(8), Vec::new());
-        Edit { slab, version, settled, root, dead, made, abandoned, finished: false }
+        Edit { slab, version, births: version, settled, root, dead, made, abandoned, finished: false }
+    }
+
+    /// Lets what comes be born in a version between the tip's and the edit's, which rise from call to call. Nobody will ever see
+    /// one of them as it was: only whoever asks when a page was last changed meets them. Nodes are born in the edit's version all the
+    /// same, which is no earlier than what is below them (invariant 2).
+    pub(crate) fn begin_step(&mut self, births: Version) {
+        debug_assert!(births <= self.version);
+        self.births = births;
     }
 
     /// The version as it stands, for lookups and conflict checks.
@@ -79,7 +89,7 @@ impl<'s> Edit<'s> {
 
     /// Lets the page of `id` lie at `location` from this version on.
     pub(crate) fn put(&mut self, id: PageId, location: Location, short_checksum: u64) -> Result<()> {
-        self.set(id, Entry::page(location, self.version, short_checksum))?;
+        self.set(id, Entry::page(location, self.births, short_checksum))?;
         self.root.live_pages += 1;
         self.root.fingerprint = self.root.fingerprint.plus(id, short_checksum);
         if id.0 >= self.root.page_count {
@@ -90,7 +100,7 @@ impl<'s> Edit<'s> {
 
     /// Frees page `id`, leaving a tombstone.
     pub(crate) fn free(&mut self, id: PageId) -> Result<()> {
-        self.set(id, Entry::tombstone(self.version))
+        self.set(id, Entry::tombstone(self.births))
     }
 
     /// Drops every page at or beyond `page_count`, and lets the store end there.
@@ -115,13 +125,13 @@ impl<'s> Edit<'s> {
 
     pub(crate) fn set_meta(&mut self, meta: std::sync::Arc<[u8]>) {
         self.root.meta = meta;
-        self.root.meta_birth = self.version;
+        self.root.meta_birth = self.births;
     }
 
     fn set_page_count(&mut self, page_count: u64) {
         if page_count != self.root.page_count {
             self.root.page_count = page_count;
-            self.root.page_count_birth = self.version;
+            self.root.page_count_birth = self.births;
         }
     }
 
