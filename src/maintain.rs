@@ -11,7 +11,7 @@ use crate::id::Version;
 use crate::log::ahead::{SPARE, SpareInMaking};
 use crate::log::append::{AppendFailure, sync_apart};
 use crate::log::ready::{Making, sync_making};
-use crate::space::{Budget, Effort, Maintenance};
+use crate::space::{Budget, Effort, Maintenance, Rest};
 use crate::stats::Recovery;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Condvar, Mutex};
@@ -124,6 +124,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
     let mut load = Load::new();
     let (mut is_wasteful, mut is_postponed) = (false, false);
     let mut spare: Option<SpareInMaking> = None;
+    let mut rest = Rest::new();
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
         core.attend();
@@ -159,8 +160,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             let _ = core.attend_beside(&|| core.write_checkpoint(), is_busy);
         }
         if is_due || is_wasteful {
-            // With a rate, a round takes a second at most.
-            let round = ROUND_BYTES.min(core.options.pack_rate_max().unwrap_or(ROUND_BYTES));
+            let round = core.round_bytes();
             // Where the disk is short, what it holds matters more than who waits for it.
             is_postponed = load.is_busy() && !core.is_disk_short();
             let effort = if is_postponed { Effort::Least } else { Effort::Kept };
@@ -188,10 +188,21 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
         {
             core.tell_unless_full(error);
         }
+        if has_looked
+            && !is_wasteful
+            && let Err(error) = core.give_back_at_rest(&mut rest, core.round_bytes())
+        {
+            core.tell_unless_full(error);
+        }
     }
 }
 
 impl Core {
+    /// Bytes that one round of packing copies: with a rate, a second's at most.
+    fn round_bytes(&self) -> u64 {
+        ROUND_BYTES.min(self.options.pack_rate_max().unwrap_or(ROUND_BYTES))
+    }
+
     fn tell_failure(&self, error: Error) {
         self.counters.maintenance_failed();
         self.options.events().tell(&Event::MaintenanceFailed { error });

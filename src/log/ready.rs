@@ -57,6 +57,11 @@ pub(crate) struct Making {
 }
 
 impl Ready {
+    /// Whether all of its file was written before.
+    pub(super) fn was_used(self) -> bool {
+        matches!(self.stage, Stage::Durable(Entrance { was_used: true, .. }))
+    }
+
     /// What is left of it when the log has stepped back from the segment.
     pub(super) fn stepped_back(self) -> Ready {
         Ready { stage: Stage::Begun, ..self }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ahead::Room;
 use super::append::{AppendFailure, Appender, Position, sync_file};
+use super::ready::Ready;
 use super::segment::{Segment, file_name};
 use crate::error::Error;
 use crate::format::segment::SegmentHeader;
@@ -74,6 +75,22 @@ impl Appender {
         let spares = std::mem::take(&mut self.spares);
         self.show_pool();
         spares
+    }
+
+    /// How many of the files that stand ready are wanted where nobody commits, so that the log can go on for half a segment at least in
+    /// blocks that were written before.
+    pub(crate) fn files_wanted_at_rest(&self) -> usize {
+        let written = self.room.prepared.saturating_sub(self.position.slot);
+        let has_room = written >= self.segments.geometry().segment_slots() / 2;
+        let has_next = !self.position.next_is_fresh || self.ready.is_some_and(Ready::was_used);
+        usize::from(!has_room && !has_next)
+    }
+
+    /// Gives up the spare files that come to more than `most` together with the pool.
+    pub(crate) fn take_spares_beyond(&mut self, most: usize) -> Vec<String> {
+        let gone = self.spares.split_off(most.saturating_sub(self.pool.len()).min(self.spares.len()));
+        self.show_pool();
+        gone
     }
 
     /// Gives up the dead segments that aren't worth keeping: packed ones, those that a clone has too, and whole ones beyond

@@ -16,6 +16,7 @@
 //! steps under their own lock.
 
 mod pack;
+mod rest;
 mod room;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub(crate) use self::rest::Rest;
 pub(crate) use self::room::LEFT_BY_COMMITS;
 use crate::core::Core;
 use crate::error::{Error, Result};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::{Budget, Effort, Held, Maintenance, Retired, Space};
+use crate::commit::lead::LogState;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::control::PackedRecord;
@@ -25,21 +26,33 @@ const BUSY_WASTE: u64 = 3;
 /// How long to wait for old views before giving a round of packing up.
 const GRACE_WAIT: Duration = Duration::from_secs(2);
 
+/// Whether a segment is worth a rewrite, whatever the store's waste.
+fn is_worthwhile((_, len, used): &(u32, u64, u64)) -> bool {
+    (len - used) * 100 >= len * WORTHWHILE
+}
+
 impl Core {
-    /// The segments to be packed, the sparsest first.
-    pub(super) fn choose(&self, effort: Effort, budget: &Budget) -> Vec<u32> {
-        let log = self.log.lock();
+    /// The segments that may be packed: (number, bytes of the file, bytes of the packed one).
+    fn weigh_sparse(&self, log: &LogState) -> Vec<(u32, u64, u64)> {
         let log_start = self.log_start.load(Ordering::Acquire);
         let geometry = self.segments.geometry();
         let header = geometry.offset(header_slots(geometry.segment_slots(), geometry.page_size()));
+        let sparse = log.appender.sparse(log_start).into_iter();
+        // What the packed file will take: its header too, and slots that only nodes' halves lie in.
+        sparse.map(|(number, len, used)| (number, len, used.saturating_add(header).min(len))).collect()
+    }
+
+    /// Bytes that packing everything that is worth it would give back.
+    pub(super) fn bytes_to_gain(&self) -> u64 {
+        let sparse = self.weigh_sparse(&self.log.lock());
+        sparse.iter().filter(|segment| is_worthwhile(segment)).map(|(_, len, used)| len - used).sum()
+    }
+
+    /// The segments to be packed, the sparsest first.
+    pub(super) fn choose(&self, effort: Effort, budget: &Budget) -> Vec<u32> {
+        let log = self.log.lock();
         let in_use: u64 = log.appender.files().map(|(number, ..)| self.allocated(number)).sum();
-        let mut sparse: Vec<(u32, u64, u64)> = log
-            .appender
-            .sparse(log_start)
-            .into_iter()
-            // What the packed file will take: its header too, and slots that only nodes' halves lie in.
-            .map(|(number, len, used)| (number, len, used.saturating_add(header).min(len)))
-            .collect();
+        let mut sparse = self.weigh_sparse(&log);
         let waste: u64 = sparse.iter().map(|(_, len, used)| len - used).sum();
         let allowed = in_use / 100
             * match effort {
@@ -47,7 +60,7 @@ impl Core {
                 Effort::Kept => u64::from(self.options.waste_max()),
                 Effort::All => 0,
             };
-        sparse.retain(|(_, len, used)| (len - used) * 100 >= len * WORTHWHILE);
+        sparse.retain(is_worthwhile);
         sparse.sort_by_key(|(_, len, used)| used * 1024 / len);
         let (mut left, mut copied) = (waste, 0);
         let mut chosen = Vec::new();

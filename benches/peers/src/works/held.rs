@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::commits::Committer;
-use super::settle::settle;
+use super::settle::settle_room;
 use super::{Ground, Values, rate, values};
 use crate::Result;
 use crate::engine::{Engine, Pages, Promise, Reader, missing};
@@ -97,7 +97,7 @@ pub(super) fn long_reader<E: Engine>(ground: &Ground<E>, seed: u64) -> Result<Va
     };
     let weigh = || -> Result<(f64, f64)> {
         // What is done in the background to give room back gets its time.
-        settle(ground)?;
+        settle_room(ground)?;
         Ok((
             disk_bytes(&ground.store)? as f64 / f64::from(1 << 20),
             memory_bytes()? as f64 / f64::from(1 << 20),
