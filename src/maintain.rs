@@ -184,7 +184,8 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
         if has_looked
             && !is_wasteful
             && !load.is_busy()
-            && let Err(error) = core.prepare_ahead().and_then(|()| core.make_spare(&mut spare))
+            && let Err(error) =
+                core.prepare_ahead(load.pace()).and_then(|()| core.make_spare(&mut spare, load.pace()))
         {
             core.tell_unless_full(error);
         }
@@ -254,10 +255,10 @@ impl Core {
         }
     }
 
-    /// Makes a file ready for the log to go on in, where it will soon want one. What fails costs speed and nothing else.
+    /// Makes a file ready for the log to go on in, if `pace` bytes more lead it there. What fails costs speed and nothing else.
     /// Goes on with `begun` until somebody commits, and leaves there what isn't whole by then.
-    fn make_spare(&self, begun: &mut Option<SpareInMaking>) -> Result<()> {
-        let allows = self.options.pool_max() > 0 && self.log.lock().appender.wants_spare();
+    fn make_spare(&self, begun: &mut Option<SpareInMaking>, pace: u64) -> Result<()> {
+        let allows = self.options.pool_max() > 0 && self.log.lock().appender.wants_spare(pace);
         if !allows || self.is_disk_short() {
             return Ok(());
         }
@@ -284,16 +285,16 @@ impl Core {
         Ok(())
     }
 
-    /// Prepares the active segment further, until somebody commits.
-    fn prepare_ahead(&self) -> Result<()> {
-        if !self.log.lock().appender.wants_room_ahead() || self.is_disk_short() {
+    /// Prepares the active segment for `pace` bytes more, until somebody commits.
+    fn prepare_ahead(&self, pace: u64) -> Result<()> {
+        if !self.log.lock().appender.wants_room_ahead(pace) || self.is_disk_short() {
             return Ok(());
         }
         let appended = || self.gauges.appended.load(Ordering::Relaxed);
         let before = appended();
         while appended() == before {
             self.check_poison()?;
-            let piece = self.log.lock().appender.prepare_ahead();
+            let piece = self.log.lock().appender.prepare_ahead(pace);
             let Some(number) = piece.map_err(|failure| self.fail(failure))? else { break };
             sync_apart(&self.segments, number).map_err(|failure| self.fail(failure))?;
         }

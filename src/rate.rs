@@ -14,6 +14,11 @@ impl Rate {
         Rate { looked_at: Instant::now(), count }
     }
 
+    /// The count at the last look.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// The time since the last look.
     pub(crate) fn age(&self) -> Duration {
         self.looked_at.elapsed()

@@ -2,9 +2,10 @@
 //!
 //! Overwriting blocks that were written before syncs in about half the time of writing new ones, which takes a commit of
 //! the file system's journal too. A recycled segment is such a file. A fresh one is written with zeros ahead of the log, by the
-//! commit that comes to its edge, [`PREPARE_BYTES`] at a time; or by the store's thread while few commit: as far ahead again as the log
-//! has come in the segment ([`Appender::prepare_ahead`]), and a whole spare file for the log to go on in when
-//! none stands ready ([`Appender::wants_spare`]). (Beside many commits the thread would only take the disk from them: tried, and it
+//! commit that comes to its edge, [`PREPARE_BYTES`] at a time; or by the store's thread while few commit: as far ahead as the log went
+//! when it last grew ([`Appender::prepare_ahead`]), and a whole spare file for the log to go on in when none stands ready and
+//! that would lead beyond the segment ([`Appender::wants_spare`]). Zeros that no commit comes to are written for nothing, so no more of
+//! them are than what is used if the next commits are like the last. (Beside many commits the thread would only take the disk from them: tried, and it
 //! made them slower.) Only where batches are synced does it pay, and in a commit only where they are small: a large one would be
 //! written twice.
 
@@ -27,6 +28,8 @@ const PREPARE_SHARE: u64 = 8;
 const SMALL_BYTES: u64 = 32 << 10;
 /// How far ahead of the log disk blocks are set aside.
 const RESERVE_BYTES: u64 = 4 << 20;
+/// The most that is made ready ahead of the log while few commit, however much came in one go before.
+const AHEAD_BYTES: u64 = 16 << 20;
 /// Zeros that the store's thread writes, and syncs, in one go: what a commit's sync beside it may have to wait for.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -101,24 +104,28 @@ impl Appender {
         Ok(())
     }
 
-    /// The slots that are still to be prepared ahead of the log, if batches are synced in this segment and it isn't prepared for as
-    /// much again as it holds.
-    fn unprepared(&self) -> Option<Range<u32>> {
+    /// Where the log comes to if it grows by `pace` bytes, or by the most that is made ready.
+    fn slot_after(&self, pace: u64) -> u32 {
+        self.position.slot.saturating_add(self.slots_in(pace.min(AHEAD_BYTES)))
+    }
+
+    /// The slots that are still to be prepared for the log to grow by `pace` bytes, if batches are synced in this segment.
+    fn unprepared(&self, pace: u64) -> Option<Range<u32>> {
         let slot = self.position.slot;
-        let target = slot.saturating_mul(2).min(self.segments.geometry().segment_slots());
+        let target = self.slot_after(pace).min(self.segments.geometry().segment_slots());
         let slots = self.room.prepared.max(slot)..target;
         (self.room.has_syncs && !slots.is_empty()).then_some(slots)
     }
 
     /// Whether [`Appender::prepare_ahead`] has anything to do.
-    pub(crate) fn wants_room_ahead(&self) -> bool {
-        self.unprepared().is_some()
+    pub(crate) fn wants_room_ahead(&self, pace: u64) -> bool {
+        self.unprepared(pace).is_some()
     }
 
     /// Writes zeros to a further piece ahead of the log, if any is wanted. Returns the segment, whose file is then to be synced, before
     /// the next piece.
-    pub(crate) fn prepare_ahead(&mut self) -> Result<Option<u32>, AppendFailure> {
-        let Some(slots) = self.unprepared() else { return Ok(None) };
+    pub(crate) fn prepare_ahead(&mut self, pace: u64) -> Result<Option<u32>, AppendFailure> {
+        let Some(slots) = self.unprepared(pace) else { return Ok(None) };
         // Nobody else writes to the file meanwhile.
         self.flush()?;
         let piece = self.slots_in((PIECE_BYTES as u64).min(self.prepare_bytes()));
@@ -128,12 +135,12 @@ impl Appender {
         Ok(Some(self.position.segment))
     }
 
-    /// Whether the log, in which batches are synced, will soon have to go on in a fresh file.
-    pub(crate) fn wants_spare(&self) -> bool {
+    /// Whether the log, in which batches are synced, has to go on in a fresh file if it grows by `pace` bytes.
+    pub(crate) fn wants_spare(&self, pace: u64) -> bool {
         self.room.has_syncs
             && self.position.next_is_fresh
             && self.pool_len() == 0
-            && self.position.slot > self.segments.geometry().segment_slots() / 2
+            && self.slot_after(pace) > self.segments.geometry().segment_slots()
     }
 }
 

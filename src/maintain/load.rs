@@ -9,6 +9,8 @@ const BUSY_RATE: u64 = 4 << 20;
 /// For how long the log must have grown slower before packing goes on.
 const CALM: Duration = Duration::from_millis(300);
 
+/// What is appended after the log has not grown for so long is another burst.
+const PAUSE: Duration = Duration::from_millis(50);
 /// A look that comes so long after the last one says little of the moment.
 const BLIND: Duration = Duration::from_millis(400);
 /// How soon after the last look the thread looks again, when there is something to decide.
@@ -22,12 +24,16 @@ pub(super) struct Load {
     busy_at: Option<Instant>,
     /// No commit has synced between the last two looks.
     is_buffered: bool,
+    /// By how much the log has grown without a pause, and did before the last pauses: half of it is forgotten with each.
+    growing: u64,
+    grown: u64,
 }
 
 impl Load {
     /// Of a store that was just opened.
     pub(super) fn new() -> Load {
-        Load { appended: Rate::new(0), synced: Rate::new(0), busy_at: None, is_buffered: false }
+        let (appended, synced) = (Rate::new(0), Rate::new(0));
+        Load { appended, synced, busy_at: None, is_buffered: false, growing: 0, grown: 0 }
     }
 
     pub(super) fn look(&mut self, appended: u64, sync_nanos: u64) {
@@ -35,12 +41,23 @@ impl Load {
         // holds until the next look.
         let is_blind = self.appended.age() > BLIND;
         let has_synced = self.synced.look(sync_nanos) > 0;
+        match appended.saturating_sub(self.appended.count()) {
+            0 if self.growing > 0 && self.appended.age() >= PAUSE => {
+                (self.grown, self.growing) = (self.growing.max(self.grown / 2), 0);
+            }
+            more => self.growing = self.growing.saturating_add(more),
+        }
         if self.appended.look(appended) >= BUSY_RATE || (is_blind && self.busy_at.is_some()) {
             self.busy_at = Some(Instant::now());
         } else if !self.is_busy() {
             self.busy_at = None;
         }
         self.is_buffered = !has_synced;
+    }
+
+    /// The bytes by which the log may be expected to grow before it stands still again.
+    pub(super) fn pace(&self) -> u64 {
+        self.growing.max(self.grown)
     }
 
     /// Whether commits come fast and don't wait for the disk.
@@ -94,6 +111,27 @@ mod tests {
         assert!(load.is_buffered());
         load.busy_at = busy_before(CALM + Duration::from_millis(1));
         assert!(!load.is_buffered(), "nothing is any load when it is calm");
+    }
+
+    #[test]
+    fn the_pace_is_what_came_without_a_pause_and_fades_with_each() {
+        let mut load = Load::new();
+        let pause = |load: &mut Load, appended| {
+            load.appended.looked_before(PAUSE);
+            load.look(appended, 0);
+        };
+        load.look(100, 0);
+        load.look(100, 0);
+        load.look(300, 0);
+        assert_eq!(load.pace(), 300, "a look that comes at once is no pause");
+        pause(&mut load, 300);
+        assert_eq!(load.pace(), 300);
+        load.look(310, 0);
+        pause(&mut load, 310);
+        pause(&mut load, 310);
+        assert_eq!(load.pace(), 150);
+        load.look(510, 0);
+        assert_eq!(load.pace(), 200);
     }
 
     #[test]

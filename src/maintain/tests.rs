@@ -17,6 +17,7 @@ use crate::{Durability, Error, Options, PageId, Store};
 
 const PAGE: usize = 512;
 const PAGES: u64 = 16;
+const SEGMENT: u64 = 64 << 10;
 
 fn open(disk: &SimDisk) -> crate::Result<Store> {
     // The thread's steps are called by hand; the segments are small, so that the log soon comes to others.
@@ -40,7 +41,7 @@ fn put_with(store: &Store, tag: u64, durability: Durability) -> crate::Result<()
 }
 
 fn ahead(store: &Store) -> crate::Result<()> {
-    store.core().prepare_ahead().and_then(|()| store.core().make_spare(&mut None))
+    store.core().prepare_ahead(SEGMENT).and_then(|()| store.core().make_spare(&mut None, SEGMENT))
 }
 
 /// Commits, and counts in `acknowledged` those that succeeded.
@@ -218,7 +219,7 @@ fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
         tag += 1;
         put(&store, tag).unwrap();
     }
-    assert!(store.core().log.lock().appender.wants_spare());
+    assert!(store.core().log.lock().appender.wants_spare(SEGMENT / 2));
     ahead(&store).unwrap();
     let (before, segment, next) = (zeros(), position().segment, position().next);
     assert!(disk.read_file(SPARE).is_ok());
@@ -360,7 +361,7 @@ fn a_spare_file_that_commits_interrupt_is_gone_on_with_or_given_up() {
     let options = Options::new().page_size(512).segment_size(1 << 20).background(false).pool_segments(1);
     let store = Store::open_on(Arc::new(disk.storage()), options).unwrap();
     let mut tag = 0;
-    while !store.core().log.lock().appender.wants_spare() {
+    while !store.core().log.lock().appender.wants_spare(1 << 19) {
         tag += 1;
         put(&store, tag).unwrap();
     }
@@ -373,7 +374,7 @@ fn a_spare_file_that_commits_interrupt_is_gone_on_with_or_given_up() {
         writes.map(|call| call.len).sum::<u64>()
     };
     let mut begun = Some(begun);
-    store.core().make_spare(&mut begun).unwrap();
+    store.core().make_spare(&mut begun, 1 << 19).unwrap();
     assert!(begun.is_none());
     // Each byte once.
     assert_eq!((store.stats().free_segments, written(&disk)), (1, 1 << 20));
@@ -382,7 +383,7 @@ fn a_spare_file_that_commits_interrupt_is_gone_on_with_or_given_up() {
     // One whose disk fails leaves no file.
     let mut begun = Some(SpareInMaking::begin(segments).unwrap());
     disk.fail_at(disk.io_count() + 1, Fault::ENOSPC);
-    assert!(store.core().make_spare(&mut begun).is_err() && begun.is_none());
+    assert!(store.core().make_spare(&mut begun, 1 << 19).is_err() && begun.is_none());
     assert!(disk.read_file(SPARE).is_err());
     assert_eq!(last(&store), tag + 1);
 }
@@ -492,14 +493,14 @@ fn a_failed_sync_of_what_is_made_ahead_of_the_log_is_final() {
     };
     let rehearsal = SimDisk::new(1);
     let (store, before) = (begin(&rehearsal), rehearsal.io_count());
-    store.core().prepare_ahead().unwrap();
+    store.core().prepare_ahead(SEGMENT).unwrap();
     let calls = rehearsal.calls();
     let mut ahead = (0..).zip(&calls).skip_while(|(index, _)| *index < before);
     let (sync, _) = ahead.find(|(_, call)| call.kind == IoKind::Sync).expect("a piece is synced");
     let disk = SimDisk::new(1);
     let store = begin(&disk);
     disk.fail_at(sync, Fault::SyncFails);
-    assert!(store.core().prepare_ahead().is_err());
+    assert!(store.core().prepare_ahead(SEGMENT).is_err());
     let refused = put(&store, 15);
     assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
     assert_eq!(last(&store), 14);
