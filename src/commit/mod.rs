@@ -5,6 +5,7 @@
 //! - `validate`: first committer wins;
 //! - `lead`: what the leader does with a batch;
 //! - `whole`: one version of any size, for imports, deltas and rollbacks.
+//! - `found`: what recovery found, applied.
 
 pub(crate) mod found;
 pub(crate) mod lead;
