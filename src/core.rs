@@ -369,7 +369,7 @@ impl Core {
         };
         // Outside the commit lock, so that commits go on meanwhile.
         let poison_on_panic = PoisonOnPanic(self);
-        let synced = crate::log::append::sync_files(&self.segments, &unsynced);
+        let synced = crate::log::unsynced::sync_files(&self.segments, &unsynced);
         std::mem::forget(poison_on_panic);
         synced.map_err(|failure| self.fail(failure))?;
         self.log.lock().appender.synced(&unsynced);

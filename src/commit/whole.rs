@@ -12,7 +12,8 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
 use crate::id::{Fingerprint, Location, PageId, Version};
-use crate::log::append::{AppendFailure, Appender, Batch, Plan};
+use crate::log::append::{Appender, Batch, Plan};
+use crate::log::failure::AppendFailure;
 use crate::log::layout::Shape;
 use crate::sync::atomic::Ordering;
 

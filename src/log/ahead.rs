@@ -13,8 +13,9 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::append::{AppendFailure, Appender};
+use super::append::Appender;
 use super::backing::{create_anew, disk_error};
+use super::failure::AppendFailure;
 use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
 use crate::storage::StorageFile;

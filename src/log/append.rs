@@ -1,14 +1,11 @@
 //! The log's end: where batches are written, and how it moves from segment to segment.
 //!
-//! One thread at a time appends (whoever holds the commit lock). A failure is either *clean* (nothing was damaged: a
-//! full disk; the position stays where it was, and what was written behind it is overwritten by the next batch)
-//! or *fatal* (a write or a sync failed in another way: nobody can tell what the disk holds, so the store must take
-//! no more writes; an fsync error is never retried).
+//! One thread at a time appends (whoever holds the commit lock). What a failure means is told by [`AppendFailure`].
 //!
 //! Small synced batches go where the file was written before (see `ahead`).
 //!
-//! Everything that is written also goes to the tail, the memory from which readers read what this session has written
-//! to the active segment; small batches stay there for a while, as an open [`Group`], before they go to the file.
+//! Everything that is written also goes to the tail (see `tail`); small batches stay there for a while, as an open
+//! [`Group`], before they go to the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
@@ -16,13 +13,15 @@ use std::sync::Arc;
 
 use super::ahead::Room;
 use super::backing::disk_error;
+use super::failure::AppendFailure;
 use super::geometry::Geometry;
 use super::group::Group;
 use super::handover::Handover;
 use super::layout::{Part, Shape, plan};
 use super::ready::Ready;
 use super::segment::{Segments, file_name};
-use crate::error::{Error, Result};
+use super::unsynced::sync_file;
+use crate::error::Result;
 use crate::format::checksum::PageChecksum;
 use crate::format::control::LogPosition;
 use crate::format::record::{Record, RecordKind};
@@ -30,40 +29,6 @@ use crate::id::{Fingerprint, Location, PageId, Version};
 use crate::stats::LogGauges;
 use crate::storage::{MemoryFile, StorageFile};
 use crate::sync::atomic::Ordering;
-
-/// Tails that are kept for segments to come: one that may still be read, and the one before it.
-const LEFT_TAILS: usize = 2;
-
-/// Why an append failed, and what that means for the store.
-#[derive(Debug)]
-pub(crate) enum AppendFailure {
-    /// The batch is not there, everything else is as before.
-    Clean(Error),
-    /// Nobody knows what the disk holds: the store must be poisoned.
-    Fatal(Error),
-}
-
-impl AppendFailure {
-    /// What a write's failure means: a full disk has damaged nothing, of any other nobody knows what it left.
-    pub(crate) fn of_write(error: Error) -> AppendFailure {
-        match error {
-            full @ Error::Full { .. } => AppendFailure::Clean(full),
-            other => AppendFailure::Fatal(other),
-        }
-    }
-
-    /// The failure, where what was appended is published already.
-    pub(super) fn into_fatal(self) -> AppendFailure {
-        AppendFailure::Fatal(self.into_error())
-    }
-
-    /// Why, where it doesn't matter what that means.
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            AppendFailure::Clean(error) | AppendFailure::Fatal(error) => error,
-        }
-    }
-}
 
 /// The log's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +123,7 @@ pub(crate) struct Appender {
     pub(super) tail: Option<Arc<MemoryFile>>,
     /// The tails of the segments before, the newest last, to be used again once nobody reads from them: fresh memory has to be
     /// cleared first.
-    left_tails: Vec<Arc<MemoryFile>>,
+    pub(super) left_tails: Vec<Arc<MemoryFile>>,
     pub(super) group: Option<Group>,
     /// Takes full groups, if the store has a thread that writes them.
     pub(super) handover: Option<Arc<Handover>>,
@@ -309,59 +274,6 @@ impl Appender {
         let done = self.or_step_back(|appender| appender.append_parts(plan, batch, will_sync));
         self.to_leave = 0;
         done
-    }
-
-    pub(super) fn tail_error(&self, error: std::io::Error) -> Error {
-        Error::io("keep in memory", self.segments.storage().path(&file_name(self.position.segment)), error)
-    }
-
-    /// Puts bytes where readers of the active segment find them.
-    pub(super) fn write_tail(&mut self, buffers: &[IoSlice<'_>], slot: u32) -> Result<(), AppendFailure> {
-        let geometry = self.segments.geometry();
-        let tail = match &self.tail {
-            Some(tail) => tail.clone(),
-            None => {
-                let free = self.left_tails.iter().position(|left| !left.is_mapped());
-                let left = free.map(|index| self.left_tails.remove(index));
-                let fail = |error| AppendFailure::Clean(self.tail_error(error));
-                let is_fork = self.segments.own_from() > 0;
-                let tail = match left {
-                    Some(left) => left,
-                    None => {
-                        MemoryFile::alone(geometry.segment_bytes(), is_fork).map(Arc::new).map_err(fail)?
-                    }
-                };
-                let len = usize::try_from(geometry.segment_bytes()).unwrap_or(usize::MAX);
-                let mapping = StorageFile::map(&*tail, len).map_err(fail)?;
-                self.segments.read_from_tail(self.position.segment, slot, mapping);
-                self.tail = Some(tail.clone());
-                tail
-            }
-        };
-        tail.write_all_at(buffers, geometry.offset(slot))
-            .map_err(|error| AppendFailure::Clean(self.tail_error(error)))
-    }
-
-    /// Lets the tail of the segment that the log leaves go, or keeps it for the segment after the next while a thread is there to
-    /// let it go when the store is calm: until a grace period has passed, views may still read it.
-    pub(super) fn leave_tail(&mut self) {
-        let left = self.tail.take();
-        if self.handover.is_some() {
-            self.left_tails.extend(left);
-            let surplus = self.left_tails.len().saturating_sub(LEFT_TAILS);
-            self.left_tails.drain(..surplus);
-        }
-    }
-
-    /// Where the active segment is read from.
-    #[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
-    pub(crate) fn tail(&self) -> Option<Arc<MemoryFile>> {
-        self.tail.clone()
-    }
-
-    /// The tails that the log has left, for who gives their memory back.
-    pub(crate) fn take_left_tails(&mut self) -> Vec<Arc<MemoryFile>> {
-        std::mem::take(&mut self.left_tails)
     }
 
     fn append_parts(&mut self, plan: &Plan, batch: &Batch<'_>, will_sync: bool) -> Result<(), AppendFailure> {
@@ -522,67 +434,4 @@ impl Appender {
         let path = || self.segments.storage().path(&file_name(self.position.segment));
         written.map_err(|error| AppendFailure::of_write(disk_error("write to", path(), len, error)))
     }
-
-    /// Marks a segment as one that needs a sync.
-    pub(super) fn note_write(&mut self, number: u32) {
-        self.writes += 1;
-        let write = self.writes;
-        match self.unsynced.iter_mut().find(|(segment, _)| *segment == number) {
-            Some(mark) => mark.1 = write,
-            None => self.unsynced.push((number, write)),
-        }
-    }
-
-    /// Makes all that was appended durable.
-    pub(crate) fn sync(&mut self) -> Result<(), AppendFailure> {
-        self.flush()?;
-        for (number, _) in &self.unsynced {
-            sync_file(&self.segments, *number).map_err(AppendFailure::Fatal)?;
-        }
-        let done = std::mem::take(&mut self.unsynced);
-        self.close_left(&done);
-        Ok(())
-    }
-
-    /// Closes the files of those segments that the log has left.
-    fn close_left(&self, synced: &[(u32, u64)]) {
-        for (number, _) in synced.iter().filter(|(number, _)| *number != self.position.segment) {
-            self.segments.close_synced(*number);
-        }
-    }
-
-    /// What a sync without the commit lock has to sync, once [`Appender::flush`] was called; to be handed to [`sync_files`] and back to [`Appender::synced`].
-    pub(crate) fn unsynced(&self) -> Vec<(u32, u64)> {
-        self.unsynced.clone()
-    }
-
-    /// Takes note that these were synced; segments that were written to meanwhile stay unsynced.
-    pub(crate) fn synced(&mut self, done: &[(u32, u64)]) {
-        let (done, rest): (Vec<_>, Vec<_>) = self.unsynced.drain(..).partition(|mark| done.contains(mark));
-        self.unsynced = rest;
-        self.close_left(&done);
-    }
-}
-
-/// Syncs the listed segments; callable without the commit lock.
-pub(crate) fn sync_files(segments: &Segments, unsynced: &[(u32, u64)]) -> Result<(), AppendFailure> {
-    unsynced.iter().try_for_each(|(number, _)| sync_apart(segments, *number))
-}
-
-/// Syncs a segment's file beside commits. It does so through a handle of its own: the kernel tells a failure to write back to each
-/// open file once (Linux, lib/errseq.c), so one that it tells here it tells the commit that syncs at the same moment too.
-pub(crate) fn sync_apart(segments: &Segments, number: u32) -> Result<(), AppendFailure> {
-    let segment = segments.get(number).expect("a written segment is known");
-    let (name, storage) = (segments.file_of(segment).0, segments.storage());
-    // A file that can't be opened just now, for want of handles say, hasn't lost anything.
-    let file = storage
-        .open(&name)
-        .map_err(|error| AppendFailure::Clean(Error::io("open", storage.path(&name), error)))?;
-    file.sync().map_err(|error| AppendFailure::Fatal(Error::io("sync", storage.path(&name), error)))
-}
-
-pub(super) fn sync_file(segments: &Segments, number: u32) -> Result<()> {
-    let segment = segments.get(number).expect("a written segment is known");
-    let path = || segments.storage().path(&file_name(number));
-    segments.file(segment)?.sync().map_err(|error| Error::io("sync", path(), error))
 }

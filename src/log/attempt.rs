@@ -1,6 +1,7 @@
 //! The appender's way back, when what it was writing can't be written whole.
 
-use super::append::{AppendFailure, Appender};
+use super::append::Appender;
+use super::failure::AppendFailure;
 use super::ready::Ready;
 use super::segment::file_name;
 

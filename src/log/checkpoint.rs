@@ -6,7 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::append::{AppendFailure, Appender};
+use super::append::Appender;
+use super::failure::AppendFailure;
 use super::segment::Segments;
 use crate::format::bytes::Writer;
 use crate::format::node::{disk_size, encode};

@@ -2,7 +2,8 @@
 
 use std::io::IoSlice;
 
-use super::append::{AppendFailure, Appender, Batch, Plan};
+use super::append::{Appender, Batch, Plan};
+use super::failure::AppendFailure;
 use super::group::{self, Group};
 use super::handover::Job;
 use super::layout::{Part, Shape};

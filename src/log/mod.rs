@@ -7,6 +7,9 @@
 //! - `packed`: sparse segments, rewritten without what nobody needs;
 //! - `cached`: reading them without a mapping;
 //! - `append`: records and pages at the log's end;
+//! - `tail`: the memory from which readers read what it has written;
+//! - `failure`: what it means that something can't be written;
+//! - `unsynced`: what no sync has followed yet;
 //! - `attempt`: the way back from what can't be written whole;
 //! - `gather`: its open group of small batches;
 //! - `rotate`: its way from segment to segment;
@@ -28,6 +31,7 @@ pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 #[cfg(all(test, not(loom)))]
 mod edges;
+pub(crate) mod failure;
 mod gather;
 pub(crate) mod geometry;
 pub(crate) mod group;
@@ -40,3 +44,5 @@ pub(crate) mod recover;
 mod rotate;
 pub(crate) mod segment;
 pub(crate) mod shared;
+mod tail;
+pub(crate) mod unsynced;

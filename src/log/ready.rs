@@ -8,9 +8,11 @@
 use std::io::IoSlice;
 
 use super::ahead::Room;
-use super::append::{AppendFailure, Appender, Position, sync_apart};
+use super::append::{Appender, Position};
 use super::backing::disk_error;
+use super::failure::AppendFailure;
 use super::segment::{Segment, Segments, file_name};
+use super::unsynced::sync_apart;
 use crate::error::Error;
 use crate::format::segment::SegmentHeader;
 use crate::id::Version;

@@ -12,7 +12,8 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
-use super::append::{AppendFailure, Position};
+use super::append::Position;
+use super::failure::AppendFailure;
 use super::layout::part_slots_max;
 use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
@@ -430,6 +431,6 @@ impl Scan<'_> {
             }
         }
         let touched: Vec<_> = touched.into_iter().map(|number| (number, 0)).collect();
-        super::append::sync_files(self.segments, &touched).map_err(AppendFailure::into_error)
+        super::unsynced::sync_files(self.segments, &touched).map_err(AppendFailure::into_error)
     }
 }

@@ -4,9 +4,11 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::ahead::Room;
-use super::append::{AppendFailure, Appender, Position, sync_file};
+use super::append::{Appender, Position};
+use super::failure::AppendFailure;
 use super::ready::Ready;
 use super::segment::{Segment, file_name};
+use super::unsynced::sync_file;
 use crate::error::Error;
 use crate::format::segment::SegmentHeader;
 use crate::id::Version;
