@@ -241,7 +241,7 @@ impl Options {
     }
 
     /// How many dead segment files are kept for reuse instead of being removed: overwriting a file syncs in half the
-    /// time of filling a fresh one. Default 4 (256 MiB with the default segment size). When nobody has committed for two seconds, the
+    /// time of filling a fresh one. Default 4 (256 MiB with the default segment size). When nobody has committed for six seconds, the
     /// store's own thread removes all but one at most.
     #[must_use]
     pub fn pool_segments(mut self, segments: u32) -> Options {
@@ -253,7 +253,7 @@ impl Options {
     /// thread rewrites the sparsest. Less makes smaller files and more copying. From 5 to 1,000; default 25. While commits
     /// bring more than 4 MiB/s it is three times as much, unless the disk is short of room (see [`Options::disk_reserve`]): packing
     /// beside them would take its share of the disk, and costs the less the sparser the segments have become. When nobody has committed
-    /// for half a second, the thread rewrites whatever is a fifth dead, but never copies more in all than was committed since the opening,
+    /// for three seconds, the thread rewrites whatever is a fifth dead, but never copies more in all than was committed since the opening,
     /// and not where more than 100 are allowed here.
     #[must_use]
     pub fn waste_percent(mut self, percent: u32) -> Options {

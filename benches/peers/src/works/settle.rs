@@ -10,9 +10,11 @@ use crate::process::{dirtied_bytes, disk_bytes, is_one_thread};
 /// So long nothing is written by a store that is done: one that puts its own work off until nobody commits does so for less.
 const QUIET: Duration = Duration::from_millis(600);
 /// The same for a store that is to give room back, which some put off for longer.
-const QUIET_ROOM: Duration = Duration::from_secs(3);
+const QUIET_ROOM: Duration = Duration::from_secs(8);
 /// Who isn't done by then pays in the next work.
 const MOST: Duration = Duration::from_secs(20);
+/// The same of a store that is to give room back.
+const MOST_ROOM: Duration = Duration::from_mins(1);
 
 /// Makes everything durable, and waits until the store stands still.
 pub(super) fn settle<E: Engine>(ground: &Ground<E>) -> Result {
@@ -35,7 +37,7 @@ pub(super) fn settle<E: Engine>(ground: &Ground<E>) -> Result {
 /// The same, and until its files have taken the same room for a while: what is no longer needed is given back by then, or stays.
 pub(super) fn settle_room<E: Engine>(ground: &Ground<E>) -> Result {
     settle(ground)?;
-    stands_still(|| disk_bytes(&ground.store), QUIET_ROOM, MOST).map(drop)
+    stands_still(|| disk_bytes(&ground.store), QUIET_ROOM, MOST_ROOM).map(drop)
 }
 
 /// Waits until `count` hasn't changed for as long as `quiet`; tells whether that was before `most` had gone by.
