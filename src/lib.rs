@@ -94,6 +94,8 @@ mod pins;
 mod planted;
 mod progress;
 mod quiesce;
+#[cfg(test)]
+mod random;
 mod rate;
 mod retention;
 mod rollback;

@@ -16,6 +16,7 @@ use super::root::Root;
 use super::slab::{NodeImage, NodeRef, NodeSource, Slab};
 use crate::error::{Error, Result};
 use crate::id::{Location, PageId, Version};
+use crate::random::Random;
 use crate::version::epoch::Epoch;
 
 struct NoDisk;
@@ -23,15 +24,6 @@ struct NoDisk;
 impl NodeSource for NoDisk {
     fn read_node(&self, _: NodeAddress, _: u32) -> Result<NodeImage> {
         Err(Error::Cancelled)
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
     }
 }
 

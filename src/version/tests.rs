@@ -6,21 +6,13 @@
 //! Then the same with a bug planted in the reclaimer, in a process of its own, which must fail.
 
 use crate::planted::{check_found, plant_given};
+use crate::random::Random;
 use crate::space::Held;
 use crate::sync::Planted;
 use crate::{Budget, Durability, Options, PageId, Snapshot, Store, View};
 
 const PAGE: usize = 512;
 const PAGES: u64 = if cfg!(miri) { 24 } else { 300 };
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 type Model = std::collections::BTreeMap<u64, u8>;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::random::Random;
 use crate::storage::sim::{SimDisk, Survival};
 use crate::{History, Options, PageId, Snapshot, Store, Version};
 
@@ -36,15 +37,6 @@ fn see(snapshot: &Snapshot) -> Seen {
     snapshot.births(visit).unwrap();
     let (version, page_count, meta) = (snapshot.version(), view.page_count(), view.meta().to_vec());
     Seen { version, page_count, meta, pages }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
 }
 
 fn commit(store: &Store, random: &mut Random) {
