@@ -126,7 +126,7 @@ impl Core {
         let pin = self.registry.take(root.pointer(), PinKind::Checkpoint.note());
         let live = |number: u32| self.segments.get(number).map_or(0, |s| s.tip_live.load(Ordering::Relaxed));
         let tip_bytes = log.appender.files().map(|(number, _, _)| (number, live(number))).collect();
-        let appended_bytes = self.gauges.appended.load(Ordering::Relaxed);
+        let appended_bytes = self.appended();
         let position = log.appender.position();
         let names = self.names.lock().list(&self.registry);
         let history = self.history.lock().list(&self.registry);

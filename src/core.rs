@@ -315,10 +315,14 @@ impl Core {
             || self.table_needs_checkpoint()
     }
 
+    /// Bytes that were appended to the log since opening.
+    pub(crate) fn appended(&self) -> u64 {
+        self.gauges.appended.load(Ordering::Relaxed)
+    }
+
     /// Bytes of log since the last checkpoint began.
     pub(crate) fn log_since_checkpoint(&self) -> u64 {
-        let appended = self.gauges.appended.load(Ordering::Relaxed);
-        appended.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))
+        self.appended().saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))
     }
 
     /// Bytes of table nodes that a checkpoint could write.

@@ -129,13 +129,12 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
         core.attend();
-        let mut is_due = core.checkpoint_is_due();
         let has_looked = load.age() >= IDLE;
-        if has_looked || (is_due && !load.is_busy() && load.age() >= SOON) {
-            load.look(core.gauges.appended.load(Ordering::Relaxed), core.counters.sync_nanos());
+        if has_looked || (core.checkpoint_is_due() && !load.is_busy() && load.age() >= SOON) {
+            load.look(core.appended(), core.counters.sync_nanos());
             core.is_patient.store(load.is_buffered(), Ordering::Relaxed);
-            is_due = core.checkpoint_is_due();
         }
+        let mut is_due = core.checkpoint_is_due();
         if has_looked {
             is_due |= is_postponed && !load.is_busy();
             core.idle_work();
@@ -267,11 +266,10 @@ impl Core {
             Some(spare) => spare,
             None => SpareInMaking::begin(&self.segments)?,
         };
-        let appended = || self.gauges.appended.load(Ordering::Relaxed);
-        let before = appended();
+        let before = self.appended();
         let whole = loop {
             match self.check_poison().and_then(|()| spare.step(&self.segments)) {
-                Ok(false) if appended() == before => {}
+                Ok(false) if self.appended() == before => {}
                 done => break done,
             }
         };
@@ -291,9 +289,8 @@ impl Core {
         if !self.log.lock().appender.wants_room_ahead(pace) || self.is_disk_short() {
             return Ok(());
         }
-        let appended = || self.gauges.appended.load(Ordering::Relaxed);
-        let before = appended();
-        while appended() == before {
+        let before = self.appended();
+        while self.appended() == before {
             self.check_poison()?;
             let piece = self.log.lock().appender.prepare_ahead(pace);
             let Some(number) = piece.map_err(|failure| self.fail(failure))? else { break };
@@ -304,7 +301,7 @@ impl Core {
 
     /// Does what commits would else wait for or do themselves: writes what they handed over, and lets go of what no view reads any
     /// more, which may be the end of a large file.
-    fn attend(&self) {
+    pub(crate) fn attend(&self) {
         self.handover.work();
         self.release_tables();
     }

@@ -495,8 +495,8 @@ fn pages_are_lent_where_they_lie() {
     check(&reader);
 }
 
-/// A connection guesses where pages lie by what it read before, of whichever version. Rows are looked up one by one while others move them,
-/// cut the file and let it grow again; a connection that copies its pages tells what is right.
+/// Rows are looked up one by one while others move them, cut the file and let it grow again; a connection that copies its pages tells what
+/// is right.
 #[test]
 fn what_is_lent_is_right_wherever_pages_went() {
     let db = Db::new(small(), "");

@@ -42,12 +42,20 @@ pub(crate) fn apply_found(core: &Core, batches: &[FoundBatch]) -> Result<()> {
     let guard = core.epoch.pin();
     let tip = core.published.load(&guard);
     let mut edit = Edit::new(&core.slab, tip, newest.version(), Version(0));
-    let mut created_at_ms = 0;
+    // None but the last batch has names: see `found_run`.
+    let (mut names, mut created_at_ms) = (None, 0);
     for batch in batches {
-        let Some(last) = batch.records.last() else { continue };
+        let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { continue };
         created_at_ms = last.created_at_ms;
         edit.begin_step(batch.version());
-        let is_right = step_found(core, &mut edit, batch)?
+        let has_stepped = match first.names.as_deref().map(NameChange::decode).transpose() {
+            Ok(change) => {
+                names = change;
+                step_found(core, &mut edit, batch, names.as_ref())?
+            }
+            Err(_) => false,
+        };
+        let is_right = has_stepped
             && edit.root().fingerprint == last.fingerprint
             && edit.root().page_count == last.page_count;
         if !is_right {
@@ -59,17 +67,19 @@ pub(crate) fn apply_found(core: &Core, batches: &[FoundBatch]) -> Result<()> {
     }
     let pages = batches.iter().flat_map(|batch| batch.pages(&core.segments));
     core.publish(edit, pages.map(|(_, _, location)| location), created_at_ms);
-    // None but the last has any: see `found_run`.
-    if let Some(names) = newest.records[0].names.as_deref()
-        && let Ok(names) = NameChange::decode(names)
-    {
-        core.apply_name_change(&names);
+    if let Some(names) = &names {
+        core.apply_name_change(names);
     }
     Ok(())
 }
 
-/// Changes what a batch changes; `false` if it asks for what can't be.
-fn step_found(core: &Core, edit: &mut Edit<'_>, batch: &FoundBatch) -> Result<bool> {
+/// Changes what a batch changes, whose names would change by `names`; `false` if it asks for what can't be.
+fn step_found(
+    core: &Core,
+    edit: &mut Edit<'_>,
+    batch: &FoundBatch,
+    names: Option<&NameChange>,
+) -> Result<bool> {
     let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return Ok(true) };
     let freed: Vec<(PageId, u64)> =
         batch.records.iter().flat_map(|record| record.freed.iter().copied()).collect();
@@ -80,10 +90,7 @@ fn step_found(core: &Core, edit: &mut Edit<'_>, batch: &FoundBatch) -> Result<bo
         meta: first.meta.as_ref().map(|meta| Arc::from(meta.as_slice())),
         names: None,
     };
-    let names = first.names.as_deref().map(NameChange::decode).transpose();
-    let can_apply = names.is_ok_and(|change| {
-        change.is_none_or(|change| core.names.lock().check(&change, last.created_at_ms).is_ok())
-    });
+    let can_apply = names.is_none_or(|change| core.names.lock().check(change, last.created_at_ms).is_ok());
     let end = PageId::MAX.0 + 1;
     let is_sane = batch.pages(&core.segments).all(|(id, _, _)| id.0 < end)
         && freed.iter().all(|(first, count)| first.0.saturating_add(*count) <= end)

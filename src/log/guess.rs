@@ -132,4 +132,26 @@ mod tests {
         assert_eq!(learn(PAGES_MIN, PAGES_MIN - 1, 5, Some(at(4))), Some(Location(5)));
         assert_eq!(learn(PAGES_MIN + 1, PAGES_MIN, 5, Some(at(6))), None, "there is no page beside it");
     }
+
+    #[test]
+    fn a_guess_may_lead_anywhere() {
+        let options = crate::Options::new().page_size(512).segment_size(1 << 20).background(false);
+        let store = crate::Store::open_on(std::sync::Arc::new(MemoryStorage::new()), options).unwrap();
+        let mut txn = store.begin().unwrap();
+        txn.truncate(PAGES_MIN).unwrap();
+        let page = |id: u64| [id.to_le_bytes()[0]; 512];
+        (0..PAGES_MIN).for_each(|id| txn.write(PageId(id), &page(id)).unwrap());
+        txn.commit().unwrap();
+        let read = || {
+            let view = store.view();
+            (0..PAGES_MIN).for_each(|id| assert_eq!(view.page(PageId(id)).unwrap(), Some(&page(id)[..])));
+        };
+        read();
+        let guesses = &store.core().segments.guesses;
+        assert!(guesses.guess(PageId(100)).is_some(), "it was learnt by reading");
+        for location in [1, 63, 1 << 12, 1 << 20, Location::LIMIT, u64::MAX] {
+            (0..PAGES_MIN).step_by(7).for_each(|id| guesses.learn(PageId(id), Location(location)));
+            read();
+        }
+    }
 }

@@ -2,8 +2,11 @@
 //!
 //! - `geometry`: how locations, slots and byte offsets belong together;
 //! - `segment`: the segments as readers see them;
+//! - `shared`: their table, which views follow and the log replaces;
+//! - `guess`: where a page probably lies;
 //! - `backing`: the file behind each;
 //! - `base`: segments that a fork reads and that are its parent's;
+//! - `account`: what segments hold, counted;
 //! - `packed`: sparse segments, rewritten without what nobody needs;
 //! - `cached`: reading them without a mapping;
 //! - `append`: records and pages at the log's end;
@@ -21,6 +24,7 @@
 //! - `recover`: from the catalog and the log's tail to the tip;
 //! - `checkpoint`: the table's dirty nodes into the log, then the catalog on to them.
 
+mod account;
 pub(crate) mod ahead;
 pub(crate) mod append;
 mod attempt;

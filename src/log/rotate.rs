@@ -72,13 +72,6 @@ impl Appender {
         self.show_pool();
     }
 
-    /// Gives the spare files up.
-    pub(crate) fn take_spares(&mut self) -> Vec<String> {
-        let spares = std::mem::take(&mut self.spares);
-        self.show_pool();
-        spares
-    }
-
     /// How many of the files that stand ready are wanted where nobody commits, so that the log can go on for half a segment at least in
     /// blocks that were written before.
     pub(crate) fn files_wanted_at_rest(&self) -> usize {
@@ -89,7 +82,7 @@ impl Appender {
     }
 
     /// Gives up the spare files that come to more than `most` together with the pool.
-    pub(crate) fn take_spares_beyond(&mut self, most: usize) -> Vec<String> {
+    pub(crate) fn take_spares(&mut self, most: usize) -> Vec<String> {
         let gone = self.spares.split_off(most.saturating_sub(self.pool.len()).min(self.spares.len()));
         self.show_pool();
         gone

@@ -1,5 +1,8 @@
 //! The tail: the memory from which readers read what this session has written to the active segment.
 
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
+
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -56,7 +59,7 @@ impl Appender {
     }
 
     /// Where the active segment is read from.
-    #[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
+    #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) fn tail(&self) -> Option<Arc<MemoryFile>> {
         self.tail.clone()
     }

@@ -11,7 +11,6 @@ use crate::log::ahead::{SPARE, SpareInMaking};
 use crate::log::segment::file_name;
 use crate::space::{Budget, Effort};
 use crate::storage::sim::{Fault, IoKind, SimDisk, Survival};
-use crate::storage::{MemoryFile, MemoryStorage};
 use crate::sync::atomic::Ordering;
 use crate::{Durability, Error, Options, PageId, Store};
 
@@ -378,7 +377,7 @@ fn a_spare_file_that_commits_interrupt_is_gone_on_with_or_given_up() {
     assert!(begun.is_none());
     // Each byte once.
     assert_eq!((store.stats().free_segments, written(&disk)), (1, 1 << 20));
-    let names = store.core().log.lock().appender.take_spares();
+    let names = store.core().log.lock().appender.take_spares(0);
     assert_eq!(names, [SPARE]);
     // One whose disk fails leaves no file.
     let mut begun = Some(SpareInMaking::begin(segments).unwrap());
@@ -445,43 +444,6 @@ fn a_checkpoint_is_patient_with_commits_that_do_not_sync() {
         put_with(&store, tag, Durability::Buffered).unwrap();
         assert!(store.core().log_since_checkpoint() < 80 << 10);
     }
-}
-
-#[test]
-fn a_view_keeps_what_it_reads_of_segments_that_the_log_has_left_and_nothing_else_does() {
-    let disk = SimDisk::new(1);
-    let store = open(&disk).unwrap();
-    put(&store, 1).unwrap();
-    let view = store.view();
-    let page = view.page(PageId(1)).unwrap().unwrap();
-    let before = page.to_vec();
-    for tag in 2..1000 {
-        put_with(&store, tag, Durability::Buffered).unwrap();
-    }
-    assert!(store.core().segments.tables_waiting() > 3, "what the view might read waits for it");
-    assert_eq!(page, before);
-    drop(view);
-    store.core().settle();
-    assert_eq!(store.core().segments.tables_waiting(), 0);
-}
-
-#[test]
-fn memory_of_segments_that_the_log_has_left_is_used_again() {
-    let options = Options::new().page_size(512).segment_size(64 << 10);
-    let store = Store::open_on(Arc::new(MemoryStorage::new()), options).unwrap();
-    let mut tails: Vec<Arc<MemoryFile>> = Vec::new();
-    for tag in 0..2000 {
-        put_with(&store, tag, Durability::Buffered).unwrap();
-        let tail = store.core().log.lock().appender.tail().expect("the last commit is read from it");
-        if !tails.iter().any(|known| Arc::ptr_eq(known, &tail)) {
-            tails.push(tail);
-        }
-        // As the thread does when something is handed over, and commits do now and then.
-        store.core().grace.advance(&store.core().epoch);
-        store.core().attend();
-    }
-    assert!(store.core().log.lock().appender.position().sequence > 12);
-    assert!(tails.len() <= 3, "{} tails", tails.len());
 }
 
 #[test]

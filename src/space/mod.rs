@@ -249,6 +249,14 @@ impl Core {
         self.segments.forget_files(&dead);
     }
 
+    /// Removes the spare files that come to more than `most` together with the pool. Returns the bytes that came back.
+    fn remove_spares(&self, most: usize) -> u64 {
+        let spares = self.log.lock().appender.take_spares(most);
+        // What can't be removed is found as a leftover by the next opening.
+        let removed = spares.iter().filter(|spare| self.segments.storage().remove(spare).is_ok()).count();
+        removed as u64 * self.segments.geometry().segment_bytes()
+    }
+
     /// Writes catalogs until neither slot names a retired file.
     pub(crate) fn write_catalogs_past(&self, space: &Space) -> Result<()> {
         let newest = space.retired.iter().map(|retired| retired.sequence + 2).max().unwrap_or(0);

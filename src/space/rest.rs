@@ -81,10 +81,6 @@ impl Core {
         self.published.load(&self.epoch.pin()).version
     }
 
-    fn appended(&self) -> u64 {
-        self.gauges.appended.load(Ordering::Relaxed)
-    }
-
     /// Packs some segments, between which and the next the thread sees to its other duties. Returns the looks until it is to be called again.
     fn pack_at_rest(&self, rest: &mut Rest, round_bytes: u64) -> Result<u32> {
         if self.options.waste_max() > WASTE_WANTED {
@@ -120,11 +116,7 @@ impl Core {
         };
         let mut space = self.space.lock();
         self.give_up_dead(&mut space, most);
-        let spares = self.log.lock().appender.take_spares_beyond(most);
-        for spare in spares {
-            // What can't be removed is found as a leftover by the next opening.
-            let _ = self.segments.storage().remove(&spare);
-        }
+        self.remove_spares(most);
         self.write_catalogs_past(&space)?;
         self.remove_retired(&mut space, most, &mut Maintenance::default())
     }

@@ -29,13 +29,7 @@ impl Core {
         self.give_up_dead(&mut space, 0);
         let _ = self.write_catalogs_past(&space);
         let _ = self.remove_retired(&mut space, 0, &mut done);
-        let spares = self.log.lock().appender.take_spares();
-        for spare in spares {
-            // What can't be removed is found as a leftover by the next opening.
-            if self.segments.storage().remove(&spare).is_ok() {
-                done.bytes_removed += self.segments.geometry().segment_bytes();
-            }
-        }
+        done.bytes_removed += self.remove_spares(0);
         drop(space);
         done.bytes_removed > 0 || self.gain_room()
     }
