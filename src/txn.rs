@@ -370,11 +370,13 @@ impl WriteTxn {
     }
 
     /// Takes back what was written to a page, if it is what the snapshot holds as `is_same` sees it, and if that isn't all that the
-    /// transaction changes.
+    /// transaction wrote.
     #[cfg(feature = "sqlite")]
     pub(crate) fn spare(&mut self, id: PageId, is_same: impl Fn(&[u8], &[u8]) -> bool) -> Result<()> {
         let Some(written) = self.written(id) else { return Ok(()) };
-        if id.0 >= self.snapshot.page_count() || !self.differs_but_for(Some(id))? {
+        let was_cut = self.truncate_to.is_some_and(|cut| cut < self.snapshot.page_count());
+        let is_all = self.pages.len() == 1 && !was_cut && self.page_count == self.snapshot.page_count();
+        if id.0 >= self.snapshot.page_count() || is_all {
             return Ok(());
         }
         let is_spared = self.snapshot.view().page(id)?.is_some_and(|page| is_same(page, written));
@@ -399,16 +401,12 @@ impl WriteTxn {
 
     /// Whether any page differs from the snapshot's, or was cut off. Costs a comparison of each page up to the first that does.
     pub(crate) fn differs(&self) -> Result<bool> {
-        self.differs_but_for(None)
-    }
-
-    fn differs_but_for(&self, spared: Option<PageId>) -> Result<bool> {
         let was_cut = self.truncate_to.is_some_and(|cut| cut < self.snapshot.page_count());
         if was_cut || self.page_count != self.snapshot.page_count() {
             return Ok(true);
         }
         let view = self.snapshot.view();
-        for (id, private) in self.pages.iter().filter(|(id, _)| Some(**id) != spared) {
+        for (id, private) in &self.pages {
             match (private, view.page(*id)?) {
                 (Private::Written(bytes), Some(page)) if **bytes == *page => {}
                 _ => return Ok(true),

@@ -24,7 +24,8 @@ pub(super) struct Load {
     busy_at: Option<Instant>,
     /// No commit has synced between the last two looks.
     is_buffered: bool,
-    /// By how much the log has grown without a pause, and did before the last pauses: half of it is forgotten with each.
+    /// By how much the log has grown while commits synced, without a pause, and did before the last pauses: half of it is forgotten with
+    /// each. What is loaded without a sync says nothing of what durable commits will want.
     growing: u64,
     grown: u64,
 }
@@ -45,7 +46,8 @@ impl Load {
             0 if self.growing > 0 && self.appended.age() >= PAUSE => {
                 (self.grown, self.growing) = (self.growing.max(self.grown / 2), 0);
             }
-            more => self.growing = self.growing.saturating_add(more),
+            more if has_synced => self.growing = self.growing.saturating_add(more),
+            _ => {}
         }
         if self.appended.look(appended) >= BUSY_RATE || (is_blind && self.busy_at.is_some()) {
             self.busy_at = Some(Instant::now());
@@ -55,7 +57,7 @@ impl Load {
         self.is_buffered = !has_synced;
     }
 
-    /// The bytes by which the log may be expected to grow before it stands still again.
+    /// The bytes by which durable commits may be expected to let the log grow before it stands still again.
     pub(super) fn pace(&self) -> u64 {
         self.growing.max(self.grown)
     }
@@ -116,22 +118,36 @@ mod tests {
     #[test]
     fn the_pace_is_what_came_without_a_pause_and_fades_with_each() {
         let mut load = Load::new();
-        let pause = |load: &mut Load, appended| {
-            load.appended.looked_before(PAUSE);
-            load.look(appended, 0);
+        let mut syncs = 0;
+        let mut look = |load: &mut Load, appended| {
+            syncs += 1;
+            load.look(appended, syncs);
         };
-        load.look(100, 0);
-        load.look(100, 0);
-        load.look(300, 0);
+        look(&mut load, 100);
+        look(&mut load, 100);
+        look(&mut load, 300);
         assert_eq!(load.pace(), 300, "a look that comes at once is no pause");
+        let mut pause = |load: &mut Load, appended| {
+            load.appended.looked_before(PAUSE);
+            look(load, appended);
+        };
         pause(&mut load, 300);
         assert_eq!(load.pace(), 300);
-        load.look(310, 0);
+        pause(&mut load, 310);
         pause(&mut load, 310);
         pause(&mut load, 310);
         assert_eq!(load.pace(), 150);
-        load.look(510, 0);
+        pause(&mut load, 510);
         assert_eq!(load.pace(), 200);
+    }
+
+    #[test]
+    fn what_is_loaded_without_a_sync_is_no_pace() {
+        let mut load = Load::new();
+        load.look(MUCH, 0);
+        assert_eq!(load.pace(), 0);
+        load.look(MUCH + 100, 1);
+        assert_eq!(load.pace(), 100);
     }
 
     #[test]

@@ -34,6 +34,9 @@ use crate::sync::atomic::Ordering;
 use crate::version::held::HeldRoot;
 use crate::version::registry::SlotId;
 
+/// Who allows more waste than this, in percent of what is alive, wants as little copied as can be.
+const WASTE_WANTED: u32 = 100;
+
 /// How much one call of [`Store::maintain`](crate::Store::maintain) may do; what is left is left for the next call.
 ///
 /// ```
@@ -214,8 +217,10 @@ impl Core {
         let chosen = self.choose(effort, &budget);
         let all = chosen.len();
         let packed = self.pack_chosen(&mut space, &chosen, budget, begun, &mut done)?;
-        // Checkpoints to come would do that, if there is room for them.
-        if matches!(effort, Effort::All) || self.is_disk_short() {
+        // Checkpoints to come would do that, if there is room for them; but until then the log would go on in fresh files.
+        let has_room = self.log.lock().appender.pool_len() < self.options.pool_max();
+        let wants_files = done.segments_packed > 0 && has_room;
+        if matches!(effort, Effort::All) || wants_files || self.is_disk_short() {
             self.write_catalogs_past(&space)?;
         }
         self.remove_retired(&mut space, self.options.pool_max(), &mut done)?;

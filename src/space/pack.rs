@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::{Budget, Effort, Held, Maintenance, Retired, Space};
+use super::{Budget, Effort, Held, Maintenance, Retired, Space, WASTE_WANTED};
 use crate::commit::lead::LogState;
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -18,8 +18,14 @@ use crate::table::edit::Dead;
 use crate::table::places::{Place, for_each_place};
 use crate::version::held::HeldRoot;
 
+#[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
+mod tests;
+
 /// A rewrite must free at least this share of the file, in percent.
 const WORTHWHILE: u64 = 20;
+/// A segment of which at most this share of what packing frees has to be copied is packed whatever the store's waste: the log
+/// goes on in its file then, which was written before. In a fresh one it would write zeros as long as the file ahead of itself (see `log/ahead.rs`).
+const NEXT_TO_NOTHING: u64 = 16;
 /// How many times the waste that files may carry they carry while commits need the disk: the sparser a segment has become, the
 /// less there is to copy.
 const BUSY_WASTE: u64 = 3;
@@ -29,6 +35,11 @@ const GRACE_WAIT: Duration = Duration::from_secs(2);
 /// Whether a segment is worth a rewrite, whatever the store's waste.
 fn is_worthwhile((_, len, used): &(u32, u64, u64)) -> bool {
     (len - used) * 100 >= len * WORTHWHILE
+}
+
+/// Whether hardly anything of a segment is left to be copied.
+fn is_nearly_dead(len: u64, used: u64) -> bool {
+    used * NEXT_TO_NOTHING <= len - used
 }
 
 impl Core {
@@ -62,11 +73,13 @@ impl Core {
             };
         sparse.retain(is_worthwhile);
         sparse.sort_by_key(|(_, len, used)| used * 1024 / len);
+        let packs_early = self.options.waste_max() <= WASTE_WANTED;
         let (mut left, mut copied) = (waste, 0);
         let mut chosen = Vec::new();
         for (number, len, used) in sparse {
+            let is_wanted = left > allowed || (packs_early && is_nearly_dead(len, used));
             // One is always worth its cost, whatever the budget: else a small budget would never get anywhere.
-            if left <= allowed || (copied > 0 && copied + used > budget.bytes) {
+            if !is_wanted || (copied > 0 && copied + used > budget.bytes) {
                 break;
             }
             (left, copied) = (left - (len - used), copied + used);

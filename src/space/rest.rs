@@ -12,7 +12,7 @@
 //! Rest is told by versions, which commits make and nothing else, and counted in looks of the thread, so that time in which the process
 //! stood still is none.
 
-use super::{Budget, Effort, Maintenance};
+use super::{Budget, Effort, Maintenance, WASTE_WANTED};
 use crate::core::Core;
 use crate::error::Result;
 use crate::id::Version;
@@ -31,8 +31,6 @@ const GIVES_UP_AFTER: u32 = 60;
 const AGAIN_AFTER: u32 = 20;
 /// The same when nothing could be packed, because somebody has an old view open: it is waited for each time.
 const AGAIN_IN_VAIN_AFTER: u32 = 600;
-/// Who allows more waste than this, in percent of what is alive, wants as little copied as can be.
-const WASTE_WANTED: u32 = 100;
 /// The share of `Options::checkpoint_bytes` that the log must have grown by for catalogs to be written at rest.
 const WORTH_CATALOGS: u64 = 2;
 /// The share of a segment that is worth the walk of the whole table that packing begins with.
@@ -75,10 +73,6 @@ impl Core {
             self.shrink_pool()?;
         }
         Ok(())
-    }
-
-    fn current_version(&self) -> Version {
-        self.published.load(&self.epoch.pin()).version
     }
 
     /// Packs some segments, between which and the next the thread sees to its other duties. Returns the looks until it is to be called again.

@@ -12,6 +12,7 @@
 //! After a failure everything that writes fails with the same code until the lock is dropped: SQLite would otherwise try
 //! again through a journal, say "done", and could not know that the store had refused.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use super::header::{CHANGE_MARK, FORMATS, Header, are_same_but_for_counters, hid
 use super::lending::Lending;
 use crate::error::{Error, Result};
 use crate::file::StoreFile;
-use crate::id::PageId;
+use crate::id::{PageId, Version};
 use crate::options::Durability;
 use crate::snapshot::Snapshot;
 
@@ -56,6 +57,8 @@ pub(super) struct MainFile {
     /// What SQLite remembers of [`CHANGE_MARK`]: as it read or wrote it last.
     mark: Option<Mark>,
     pub(super) lending: Lending,
+    /// A version, and the file's length in it: SQLite asks several times in a transaction.
+    known_len: Cell<Option<(Version, u64)>>,
     /// Why the file failed last.
     pub(super) message: Option<String>,
 }
@@ -83,6 +86,7 @@ impl MainFile {
             cached: None,
             mark: None,
             lending: Lending::default(),
+            known_len: Cell::new(None),
             message: None,
         }
     }
@@ -189,12 +193,14 @@ impl MainFile {
 
     /// Moves to the current version if its contents are those that were read; a new name makes a version too.
     fn refresh(&mut self) -> Result<bool> {
-        self.database.store.core().check_poison()?;
+        let core = self.database.store.core();
+        core.check_poison()?;
         self.database.pay()?;
+        if self.snapshot().is_some_and(|mine| mine.version() == core.current_version()) {
+            return Ok(true);
+        }
         let current = self.database.store.snapshot();
-        let is_same = self.snapshot().is_some_and(|mine| {
-            mine.version() == current.version() || identity_of(mine) == identity_of(&current)
-        });
+        let is_same = self.snapshot().is_some_and(|mine| identity_of(mine) == identity_of(&current));
         if is_same {
             self.file = Some(StoreFile::new(current));
         }
@@ -228,6 +234,18 @@ impl MainFile {
     }
 
     fn len_of(&self, snapshot: &Snapshot) -> Result<u64> {
+        let version = snapshot.version();
+        if let Some((known, len)) = self.known_len.get()
+            && known == version
+        {
+            return Ok(len);
+        }
+        let len = self.read_len(snapshot)?;
+        self.known_len.set(Some((version, len)));
+        Ok(len)
+    }
+
+    fn read_len(&self, snapshot: &Snapshot) -> Result<u64> {
         let len = snapshot.page_count() * self.page_size;
         // SQLite's pages may be smaller than the store's: then the header tells how much of the last one counts.
         let header = match len {

@@ -4,6 +4,8 @@
 //! `ROLLBACK` and savepoints; after a crash it doesn't, since nothing of an unfinished transaction is in the store. So no
 //! journal ever reaches a disk, whatever `journal_mode` says.
 
+/// Room that a journal begins with: enough for a transaction of a few small pages.
+const FIRST_BYTES: usize = 20 << 10;
 /// The greatest length that SQLite's 32-bit arithmetic on journals is held to here.
 const LEN_MAX: u64 = 1 << 40;
 
@@ -36,12 +38,16 @@ impl Journal {
         if end.checked_sub(start) != Some(bytes.len()) {
             return false;
         }
-        if end > self.bytes.len() {
-            if self.bytes.try_reserve(end - self.bytes.len()).is_err() {
-                return false;
-            }
-            self.bytes.resize(end, 0);
+        let more = end.saturating_sub(self.bytes.len());
+        let wanted = if self.bytes.capacity() == 0 { more.max(FIRST_BYTES) } else { more };
+        if more > 0 && self.bytes.try_reserve(wanted).is_err() {
+            return false;
         }
+        if start == self.bytes.len() {
+            self.bytes.extend_from_slice(bytes);
+            return true;
+        }
+        self.bytes.resize(end.max(self.bytes.len()), 0);
         self.bytes[start..end].copy_from_slice(bytes);
         true
     }
