@@ -354,14 +354,14 @@ impl Core {
         known > 0 && self.registry.live() < known
     }
 
-    /// The current version, by the pointer that it will be freed through. It is kept while the caller has the commit lock, or was
-    /// pinned before the call and still is.
-    #[inline]
     /// The version that a reader would see now.
     pub(crate) fn current_version(&self) -> Version {
         self.published.load(&self.epoch.pin()).version
     }
 
+    /// The current version, by the pointer that it will be freed through. It is kept while the caller has the commit lock, or was
+    /// pinned before the call and still is.
+    #[inline]
     pub(crate) fn current(&self) -> HeldRoot {
         HeldRoot::new(self.published.pointer())
     }

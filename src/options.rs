@@ -252,9 +252,10 @@ impl Options {
     /// How much dead data the segment files may carry, in percent of what is alive in them, before the store's own
     /// thread rewrites the sparsest. Less makes smaller files and more copying. From 5 to 1,000; default 25. While commits
     /// bring more than 4 MiB/s it is three times as much, unless the disk is short of room (see [`Options::disk_reserve`]): packing
-    /// beside them would take its share of the disk, and costs the less the sparser the segments have become. When nobody has committed
+    /// beside them would take its share of the disk, and costs the less the sparser the segments have become. A segment that is nearly
+    /// dead (a sixteenth of what is freed, or less, to be copied) is rewritten in any case, so that the log can go on in its file. When nobody has committed
     /// for three seconds, the thread rewrites whatever is a fifth dead, but never copies more in all than was committed since the opening,
-    /// and not where more than 100 are allowed here.
+    /// and neither of the two where more than 100 are allowed here.
     #[must_use]
     pub fn waste_percent(mut self, percent: u32) -> Options {
         self.waste_percent = percent;

@@ -197,7 +197,7 @@ impl Store {
 
     /// The current version.
     pub fn version(&self) -> Version {
-        self.view().version()
+        self.core().current_version()
     }
 
     /// What opening the store found.

@@ -374,8 +374,7 @@ impl WriteTxn {
     #[cfg(feature = "sqlite")]
     pub(crate) fn spare(&mut self, id: PageId, is_same: impl Fn(&[u8], &[u8]) -> bool) -> Result<()> {
         let Some(written) = self.written(id) else { return Ok(()) };
-        let was_cut = self.truncate_to.is_some_and(|cut| cut < self.snapshot.page_count());
-        let is_all = self.pages.len() == 1 && !was_cut && self.page_count == self.snapshot.page_count();
+        let is_all = self.pages.len() == 1 && !self.moves_end();
         if id.0 >= self.snapshot.page_count() || is_all {
             return Ok(());
         }
@@ -401,8 +400,7 @@ impl WriteTxn {
 
     /// Whether any page differs from the snapshot's, or was cut off. Costs a comparison of each page up to the first that does.
     pub(crate) fn differs(&self) -> Result<bool> {
-        let was_cut = self.truncate_to.is_some_and(|cut| cut < self.snapshot.page_count());
-        if was_cut || self.page_count != self.snapshot.page_count() {
+        if self.moves_end() {
             return Ok(true);
         }
         let view = self.snapshot.view();
@@ -413,6 +411,12 @@ impl WriteTxn {
             }
         }
         Ok(false)
+    }
+
+    /// Whether pages were cut off, even if others came in their place, or the page count is another.
+    fn moves_end(&self) -> bool {
+        let before = self.snapshot.page_count();
+        self.truncate_to.is_some_and(|cut| cut < before) || self.page_count != before
     }
 
     fn keep(&mut self, id: PageId, bytes: Box<[u8]>) -> Result<()> {

@@ -118,26 +118,23 @@ mod tests {
     #[test]
     fn the_pace_is_what_came_without_a_pause_and_fades_with_each() {
         let mut load = Load::new();
-        let mut syncs = 0;
-        let mut look = |load: &mut Load, appended| {
-            syncs += 1;
-            load.look(appended, syncs);
+        // Each growth is a commit's that synced.
+        let look = |load: &mut Load, appended| load.look(appended, appended);
+        let pause = |load: &mut Load, appended| {
+            load.appended.looked_before(PAUSE);
+            look(load, appended);
         };
         look(&mut load, 100);
         look(&mut load, 100);
         look(&mut load, 300);
         assert_eq!(load.pace(), 300, "a look that comes at once is no pause");
-        let mut pause = |load: &mut Load, appended| {
-            load.appended.looked_before(PAUSE);
-            look(load, appended);
-        };
         pause(&mut load, 300);
         assert_eq!(load.pace(), 300);
-        pause(&mut load, 310);
+        look(&mut load, 310);
         pause(&mut load, 310);
         pause(&mut load, 310);
         assert_eq!(load.pace(), 150);
-        pause(&mut load, 510);
+        look(&mut load, 510);
         assert_eq!(load.pace(), 200);
     }
 

@@ -218,8 +218,7 @@ impl Core {
         let all = chosen.len();
         let packed = self.pack_chosen(&mut space, &chosen, budget, begun, &mut done)?;
         // Checkpoints to come would do that, if there is room for them; but until then the log would go on in fresh files.
-        let has_room = self.log.lock().appender.pool_len() < self.options.pool_max();
-        let wants_files = done.segments_packed > 0 && has_room;
+        let wants_files = packed > 0 && self.log.lock().appender.pool_len() < self.options.pool_max();
         if matches!(effort, Effort::All) || wants_files || self.is_disk_short() {
             self.write_catalogs_past(&space)?;
         }

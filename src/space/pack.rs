@@ -38,7 +38,7 @@ fn is_worthwhile((_, len, used): &(u32, u64, u64)) -> bool {
 }
 
 /// Whether hardly anything of a segment is left to be copied.
-fn is_nearly_dead(len: u64, used: u64) -> bool {
+fn is_nearly_dead((_, len, used): &(u32, u64, u64)) -> bool {
     used * NEXT_TO_NOTHING <= len - used
 }
 
@@ -76,8 +76,9 @@ impl Core {
         let packs_early = self.options.waste_max() <= WASTE_WANTED;
         let (mut left, mut copied) = (waste, 0);
         let mut chosen = Vec::new();
-        for (number, len, used) in sparse {
-            let is_wanted = left > allowed || (packs_early && is_nearly_dead(len, used));
+        for segment in sparse {
+            let is_wanted = left > allowed || (packs_early && is_nearly_dead(&segment));
+            let (number, len, used) = segment;
             // One is always worth its cost, whatever the budget: else a small budget would never get anywhere.
             if !is_wanted || (copied > 0 && copied + used > budget.bytes) {
                 break;

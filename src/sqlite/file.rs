@@ -235,9 +235,7 @@ impl MainFile {
 
     fn len_of(&self, snapshot: &Snapshot) -> Result<u64> {
         let version = snapshot.version();
-        if let Some((known, len)) = self.known_len.get()
-            && known == version
-        {
+        if let Some((_, len)) = self.known_len.get().filter(|(known, _)| *known == version) {
             return Ok(len);
         }
         let len = self.read_len(snapshot)?;

@@ -38,16 +38,13 @@ impl Journal {
         if end.checked_sub(start) != Some(bytes.len()) {
             return false;
         }
-        let more = end.saturating_sub(self.bytes.len());
-        let wanted = if self.bytes.capacity() == 0 { more.max(FIRST_BYTES) } else { more };
-        if more > 0 && self.bytes.try_reserve(wanted).is_err() {
-            return false;
+        if end > self.bytes.len() {
+            let room = end.max(FIRST_BYTES) - self.bytes.len();
+            if self.bytes.try_reserve(room).is_err() {
+                return false;
+            }
+            self.bytes.resize(end, 0);
         }
-        if start == self.bytes.len() {
-            self.bytes.extend_from_slice(bytes);
-            return true;
-        }
-        self.bytes.resize(end.max(self.bytes.len()), 0);
         self.bytes[start..end].copy_from_slice(bytes);
         true
     }

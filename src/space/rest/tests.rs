@@ -90,7 +90,7 @@ fn a_store_at_rest_keeps_one_copy_of_what_a_reader_sees_and_gives_it_back() {
     // What commits are spared is within the option's bounds.
     store.core().write_only_checkpoint().unwrap();
     store.core().settle();
-    assert!(tidy(Effort::Kept) <= 1, "what is nearly dead, and no more");
+    assert_eq!(tidy(Effort::Kept), 1, "what is nearly dead, and no more");
     assert!(waste(&store) > least, "{} of {least}", waste(&store));
     let mut state = Rest::new();
     rest(&store, &mut state, GIVES_UP_AFTER + 1).unwrap();
