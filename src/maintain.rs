@@ -173,7 +173,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
                 }
             }
         }
-        if has_looked && !load.is_busy() {
+        if has_looked && load.gives_back() {
             let left = core.log.lock().appender.take_left_tails();
             // Not under the lock: giving much memory back takes a while.
             drop(left);

@@ -9,6 +9,9 @@ const BUSY_RATE: u64 = 4 << 20;
 /// For how long the log must have grown slower before packing goes on.
 const CALM: Duration = Duration::from_millis(300);
 
+/// For how long after a burst memory is kept for the next one: as long as files are (`space::rest`).
+const KEPT: Duration = Duration::from_secs(6);
+
 /// What is appended after the log has not grown for so long is another burst.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A look that comes so long after the last one says little of the moment.
@@ -22,6 +25,8 @@ pub(super) struct Load {
     /// Nanoseconds that commits have spent in syncs.
     synced: Rate,
     busy_at: Option<Instant>,
+    /// The last burst's end, until what it used is given back.
+    used_at: Option<Instant>,
     /// No commit has synced between the last two looks.
     is_buffered: bool,
     /// By how much the log has grown while commits synced, without a pause, and did before the last pauses: half of it is forgotten with
@@ -34,7 +39,7 @@ impl Load {
     /// Of a store that was just opened.
     pub(super) fn new() -> Load {
         let (appended, synced) = (Rate::new(0), Rate::new(0));
-        Load { appended, synced, busy_at: None, is_buffered: false, growing: 0, grown: 0 }
+        Load { appended, synced, busy_at: None, used_at: None, is_buffered: false, growing: 0, grown: 0 }
     }
 
     pub(super) fn look(&mut self, appended: u64, sync_nanos: u64) {
@@ -51,6 +56,7 @@ impl Load {
         }
         if self.appended.look(appended) >= BUSY_RATE || (is_blind && self.busy_at.is_some()) {
             self.busy_at = Some(Instant::now());
+            self.used_at = self.busy_at;
         } else if !self.is_busy() {
             self.busy_at = None;
         }
@@ -70,6 +76,11 @@ impl Load {
     /// The time since the last look.
     pub(super) fn age(&self) -> Duration {
         self.appended.age()
+    }
+
+    /// Whether memory that a burst used is to be given back now: once after each, when no other has followed for a while.
+    pub(super) fn gives_back(&mut self) -> bool {
+        self.used_at.take_if(|at| at.elapsed() >= KEPT).is_some()
     }
 
     pub(super) fn is_busy(&self) -> bool {

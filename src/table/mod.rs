@@ -1,6 +1,7 @@
 //! The page table: a persistent radix tree from page ids to locations, one root for every version.
 //!
 //! - `node`: the words, entries and nodes that the tree is made of;
+//! - `cells`: the memory that nodes are in;
 //! - `slab`: where nodes live in memory, and the only place that turns a word into a reference;
 //! - `evict`: how nodes in memory are kept within their bound;
 //! - `graft`: the top of a tree for another store's slab;
@@ -13,6 +14,7 @@
 //! - `scan`: the walk that goes on over damage;
 //! - `places`: where everything that a version reaches lies on disk.
 
+mod cells;
 pub(crate) mod diff;
 pub(crate) mod edit;
 mod evict;

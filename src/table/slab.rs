@@ -1,6 +1,6 @@
 //! Where nodes live in memory: the unsafe core of the page table.
 //!
-//! Every node is one allocation that this file makes, lends and frees; the rest of the crate sees references.
+//! Every node is in a cell (`cells`) that this file fills, lends and frees; the rest of the crate sees references.
 //! The argument for all of it, once:
 //!
 //! - *Lending.* A reference to a node is only made from a borrowed [`Word`], for as long as that borrow lasts. A word
@@ -33,6 +33,7 @@
 use std::collections::HashMap;
 use std::ptr;
 
+use super::cells::Cells;
 use super::edit::Dead;
 use super::node::{Entry, FANOUT, Head, Inner, Leaf, Link, NodeAddress, NodePointer, Word};
 use super::walk::Peeked;
@@ -76,6 +77,8 @@ pub(crate) struct Slab {
     source: Box<dyn NodeSource>,
     /// Bytes of nodes that should be in memory at most.
     pub(super) limit: u64,
+    inners: Cells<Inner>,
+    leaves: Cells<Leaf>,
     resident_bytes: AtomicU64,
     pub(super) written: Mutex<Written>,
     /// Bytes of the copies; changed under their lock.
@@ -99,12 +102,12 @@ impl std::fmt::Debug for Slab {
     }
 }
 
-/// What an allocation takes beside its contents, and an entry of `copies` with it: measured roundly.
-const OVERHEAD: u64 = 40;
+/// What an entry of `copies` takes, roundly.
+const OVERHEAD: u64 = 24;
 
 /// The bytes of a node in memory.
 pub(crate) fn memory_size(is_leaf: bool) -> u64 {
-    OVERHEAD + if is_leaf { size_of::<Leaf>() as u64 } else { size_of::<Inner>() as u64 }
+    OVERHEAD + if is_leaf { Cells::<Leaf>::BYTES as u64 } else { Cells::<Inner>::BYTES as u64 }
 }
 
 /// What a reader finds behind a word.
@@ -121,6 +124,8 @@ impl Slab {
         Slab {
             source,
             limit,
+            inners: Cells::new(),
+            leaves: Cells::new(),
             resident_bytes: AtomicU64::new(0),
             written: Mutex::default(),
             copied_bytes: AtomicU64::new(0),
@@ -153,12 +158,12 @@ impl Slab {
 
     pub(super) fn keep_inner(&self, inner: Inner) -> NodePointer {
         self.resident_bytes.fetch_add(memory_size(false), Ordering::Relaxed);
-        NodePointer::from_inner(Box::into_raw(Box::new(inner)))
+        NodePointer::from_inner(self.inners.put(inner))
     }
 
     pub(super) fn keep_leaf(&self, leaf: Leaf) -> NodePointer {
         self.resident_bytes.fetch_add(memory_size(true), Ordering::Relaxed);
-        NodePointer::from_leaf(Box::into_raw(Box::new(leaf)))
+        NodePointer::from_leaf(self.leaves.put(leaf))
     }
 
     /// For a reader under a guard: the inner node at `level` that `word` leads to.
@@ -478,11 +483,11 @@ impl Slab {
         let _ = head;
         self.resident_bytes.fetch_sub(memory_size(pointer.is_leaf()), Ordering::Relaxed);
         if pointer.is_leaf() {
-            // SAFETY: made by `keep_leaf` from a box, and freed once, by the caller's promise.
-            drop(unsafe { Box::from_raw(pointer.untagged().cast::<Leaf>()) });
+            // SAFETY: made by `keep_leaf`, and freed once, by the caller's promise.
+            unsafe { self.leaves.take(pointer.untagged_leaf()) };
         } else {
-            // SAFETY: made by `keep_inner` from a box, and freed once, by the caller's promise.
-            drop(unsafe { Box::from_raw(pointer.untagged().cast::<Inner>()) });
+            // SAFETY: made by `keep_inner`, and freed once, by the caller's promise.
+            unsafe { self.inners.take(pointer.inner()) };
         }
     }
 
