@@ -127,6 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_burst_used_is_given_back_once_when_no_other_has_followed_for_a_while() {
+        let mut load = Load::new();
+        assert!(!load.gives_back(), "nothing was used");
+        load.look(MUCH, 0);
+        assert!(!load.gives_back(), "it is busy");
+        let past = |load: &mut Load, ago| load.used_at = busy_before(ago);
+        past(&mut load, KEPT / 2);
+        load.look(2 * MUCH, 0);
+        past(&mut load, KEPT / 2);
+        assert!(!load.gives_back(), "another burst may follow");
+        past(&mut load, KEPT);
+        assert!(load.gives_back());
+        assert!(!load.gives_back(), "there is nothing left");
+    }
+
+    #[test]
     fn the_pace_is_what_came_without_a_pause_and_fades_with_each() {
         let mut load = Load::new();
         // Each growth is a commit's that synced.

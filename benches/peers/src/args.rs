@@ -51,6 +51,10 @@ pub(crate) struct Run {
     /// Milliseconds that a sample takes about [default: 150; with --quick 80].
     #[arg(long)]
     pub(crate) millis: Option<u64>,
+    /// Peers whose stores are there at once, beside the floor's and vellum's, which are measured anew with each such heat: the machine's
+    /// memory should hold them all.
+    #[arg(long, value_name = "PEERS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) together: u32,
     /// Memory that each peer may use, page cache and all, in MiB: a control group of its own for each. Needs the right to
     /// make one.
     #[arg(long, value_name = "MIB")]
@@ -65,7 +69,7 @@ pub(crate) struct Run {
 
 #[derive(clap::Args)]
 pub(crate) struct Plot {
-    /// Files of JSON lines; of a figure that is in several of them, the last counts.
+    /// Files of JSON lines; of a figure of the same heat that is in several of them, the last counts.
     #[arg(required = true)]
     pub(crate) lines: Vec<PathBuf>,
     /// The page.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::measure::Summary;
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line {
@@ -17,6 +19,9 @@ pub(crate) struct Run {
     pub(crate) rounds: u32,
     pub(crate) millis: u64,
     pub(crate) memory_mib: Option<u64>,
+    /// Peers that were measured in turn beside the floor and vellum.
+    #[serde(default)]
+    pub(crate) together: Option<u32>,
     pub(crate) cores: usize,
     pub(crate) cpu: String,
     pub(crate) kernel: String,
@@ -43,6 +48,9 @@ pub(crate) struct Figure {
     pub(crate) unit: String,
     pub(crate) better: Better,
     pub(crate) peer: String,
+    /// Those of one heat took turns with each other.
+    #[serde(default)]
+    pub(crate) heat: u32,
     /// Absent where the peer has no such thing, or failed: `note` says which.
     #[serde(flatten)]
     pub(crate) value: Option<Value>,
@@ -63,6 +71,13 @@ pub(crate) struct Value {
 pub(crate) enum Better {
     More,
     Less,
+}
+
+impl Value {
+    pub(crate) fn of(samples: Vec<f64>) -> Option<Value> {
+        let Summary { median, min, max } = Summary::of(&samples)?;
+        Some(Value { median, min, max, samples })
+    }
 }
 
 impl Better {

@@ -12,9 +12,9 @@ use crate::args::Run;
 use crate::child::PEERS;
 use crate::contender::{Contender, Samples};
 use crate::figures::{metrics, name};
-use crate::measure::Summary;
 use crate::pages::PAGE;
 use crate::plan::{Group, Scale, Stage, stages};
+use crate::plot::{FLOOR, OURS};
 use crate::process::Written;
 use crate::record::{Figure, Line, Run as RunFacts, Value, number};
 use crate::work::{Request, Work};
@@ -71,39 +71,25 @@ pub(crate) fn run(args: &Run) -> Result {
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
 
     let place = args.dir.clone().map_or_else(beside_program, Ok)?;
-    let dir = tempfile::Builder::new().prefix("vellum-peers-").tempdir_in(place)?;
     let mut out: Box<dyn Write> = match &args.out {
         Some(path) => Box::new(File::create(path)?),
         None => Box::new(std::io::stdout()),
     };
-    write_line(&mut out, &Line::Run(facts(&scale, args, dir.path())?))?;
+    write_line(&mut out, &Line::Run(facts(&scale, args, &place)?))?;
     let start = Instant::now();
-    let children = start_all(&peers, dir.path(), scale.pages, args.memory.map(|mib| mib << 20));
-    if children.is_empty() {
-        return Err("no peer could be started".into());
-    }
-    let mut contest = Contest { scale, seed: 0, children };
-    for child in &contest.children {
-        write_line(&mut out, &Line::Peer(child.facts()))?;
-    }
-    eprintln!("filled ({:.0} s since the start)", start.elapsed().as_secs_f64());
-    contest.check()?;
-    for stage in stages.iter().filter(|stage| !stage.groups.is_empty()) {
-        let names: Vec<&str> = stage.groups.iter().map(|group| group.name).collect();
-        eprintln!("{} ({:.0} s since the start)", names.join(", "), start.elapsed().as_secs_f64());
-        for figure in contest.measure(stage)? {
-            write_line(&mut out, &Line::Figure(figure))?;
+    let mut ended = Vec::new();
+    for (heat, peers) in (0..).zip(heats(&peers, args.together)) {
+        eprintln!("{} ({:.0} s since the start)", peers.join(", "), start.elapsed().as_secs_f64());
+        let dir = tempfile::Builder::new().prefix("vellum-peers-").tempdir_in(&place)?;
+        let children = start_all(&peers, dir.path(), scale.pages, args.memory.map(|mib| mib << 20));
+        if children.is_empty() {
+            return Err("no peer could be started".into());
         }
+        let mut contest = Contest { scale, heat, seed: 0, children };
+        contest.go(&stages, start, &mut |line| write_line(&mut out, line))?;
+        let children = contest.children.iter().filter(|child| child.ended.is_some());
+        ended.extend(children.map(|child| child.name.clone()));
     }
-    eprintln!("the last check ({:.0} s since the start)", start.elapsed().as_secs_f64());
-    // Whatever was written since the first check, every byte of it.
-    contest.check()?;
-    let ended: Vec<&str> = contest
-        .children
-        .iter()
-        .filter(|child| child.ended.is_some())
-        .map(|child| child.name.as_str())
-        .collect();
     if !ended.is_empty() {
         return Err(
             format!("measured to the end, but without {}, which ended on the way", ended.join(", ")).into()
@@ -114,6 +100,16 @@ pub(crate) fn run(args: &Run) -> Result {
         start.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// Who takes turns with whom: some peers at a time, and with them those that all are held against.
+fn heats<'a>(peers: &[&'a str], together: u32) -> Vec<Vec<&'a str>> {
+    let (standing, others): (Vec<&str>, Vec<&str>) =
+        peers.iter().partition(|name| [FLOOR, OURS].contains(name));
+    if others.is_empty() {
+        return vec![standing];
+    }
+    others.chunks(together as usize).map(|some| [&standing, some].concat()).collect()
 }
 
 /// Has the peers fill their stores, some beside each other.
@@ -160,6 +156,7 @@ fn facts(scale: &Scale, args: &Run, dir: &Path) -> Result<RunFacts> {
         rounds: scale.rounds,
         millis: scale.millis,
         memory_mib: args.memory,
+        together: Some(args.together),
         cores: std::thread::available_parallelism().map_or(0, usize::from),
         cpu: machine::cpu(),
         kernel: machine::kernel(),
@@ -171,11 +168,31 @@ fn facts(scale: &Scale, args: &Run, dir: &Path) -> Result<RunFacts> {
 /// All that take part.
 struct Contest {
     scale: Scale,
+    heat: u32,
     seed: u64,
     children: Vec<Contender>,
 }
 
 impl Contest {
+    /// Measures everything, and has every byte checked before and after.
+    fn go(&mut self, stages: &[Stage], start: Instant, write: &mut dyn FnMut(&Line) -> Result) -> Result {
+        for child in &self.children {
+            write(&Line::Peer(child.facts()))?;
+        }
+        eprintln!("filled ({:.0} s since the start)", start.elapsed().as_secs_f64());
+        self.check()?;
+        for stage in stages.iter().filter(|stage| !stage.groups.is_empty()) {
+            let names: Vec<&str> = stage.groups.iter().map(|group| group.name).collect();
+            eprintln!("{} ({:.0} s since the start)", names.join(", "), start.elapsed().as_secs_f64());
+            for figure in self.measure(stage)? {
+                write(&Line::Figure(figure))?;
+            }
+        }
+        eprintln!("the last check ({:.0} s since the start)", start.elapsed().as_secs_f64());
+        // Whatever was written since the first check, every byte of it.
+        self.check()
+    }
+
     /// Has every peer do something that isn't measured.
     fn once(&mut self, work: &Work) -> Result {
         for child in &mut self.children {
@@ -220,7 +237,7 @@ impl Contest {
         let mut figures = Vec::new();
         for (at, (group, work)) in works.iter().enumerate() {
             for (child, samples) in self.children.iter().zip(&all) {
-                figures.extend(figures_of(stage, group, work, &child.name, &samples[at]));
+                figures.extend(figures_of(stage, self.heat, (group, work), &child.name, &samples[at]));
             }
         }
         Ok(figures)
@@ -273,7 +290,13 @@ fn take(child: &mut Contender, work: &Work, millis: u64, seed: u64, samples: &mu
 }
 
 /// What one peer came to in one work.
-fn figures_of(stage: &Stage, group: &Group, work: &Work, peer: &str, samples: &Samples) -> Vec<Figure> {
+fn figures_of(
+    stage: &Stage,
+    heat: u32,
+    (group, work): (&Group, &Work),
+    peer: &str,
+    samples: &Samples,
+) -> Vec<Figure> {
     let (mut id, mut title) = name(work);
     if let Some((count, _)) = stage.held {
         id = format!("{id}@{count}");
@@ -285,12 +308,7 @@ fn figures_of(stage: &Stage, group: &Group, work: &Work, peer: &str, samples: &S
             "written_per_page" => written_per_page(samples).into_iter().collect(),
             key => samples.values.get(key).cloned().unwrap_or_default(),
         };
-        let value = Summary::of(&values).map(|summary| Value {
-            median: summary.median,
-            min: summary.min,
-            max: summary.max,
-            samples: values,
-        });
+        let value = Value::of(values);
         let note = samples.note.clone();
         if let Some(value) = &value {
             let (median, unit) = (number(value.median), metric.unit);
@@ -309,6 +327,7 @@ fn figures_of(stage: &Stage, group: &Group, work: &Work, peer: &str, samples: &S
             unit: metric.unit.to_owned(),
             better: metric.better,
             peer: peer.to_owned(),
+            heat,
             value,
             note,
         });

@@ -106,6 +106,13 @@ fn head(page: &mut String, records: &Records) -> Result {
          some systems take out what nobody looks at for a minute: the files of a store that reads by way of the page cache are read \
          through, and each page is read by every store's own way if it has written since other works began."
     };
+    let heats = match run.together {
+        Some(count) => format!(
+            "They run in heats of {count} peers with the floor and vellum, whose stores are there at once; a peer is held against what \
+             vellum did in its heat, and of vellum and the floor the samples of all heats are shown. "
+        ),
+        None => String::new(),
+    };
     let memory = run.memory_mib.map(|mib| format!(", {mib} MiB of memory for each")).unwrap_or_default();
     writeln!(
         page,
@@ -117,7 +124,7 @@ fn head(page: &mut String, records: &Records) -> Result {
          just peers_with=rocksdb,libmdbx peers      # these two too; RocksDB compiles for long\n\
          ```\n\n\
          Each peer has a process of its own, which stands still while it isn't its turn: what it does in the background \
-         it does in its own time. All take turns, round by round, forwards and backwards; in its turn a peer does related works one \
+         it does in its own time. {heats}All take turns, round by round, forwards and backwards; in its turn a peer does related works one \
          after the other. {warm} Who needs more than {} s for a sample of what copies or overwrites everything takes no further \
          one of it: n says how many were taken where others took more. Pages can't be compressed; every sum that is read and, before, after and when all were killed, every byte of every page is \
          compared with an oracle; a wrong one ends the run. \
@@ -154,11 +161,12 @@ fn row(records: &Records, id: &str) -> Option<Vec<String>> {
     let any = records.any(id)?;
     let unit = if any.unit.is_empty() { String::new() } else { format!(", {}", any.unit) };
     let mut row = vec![format!("{}{unit}", any.title)];
-    let samples = |peer: &Peer| Some(records.figure(id, &peer.name)?.value.as_ref()?.samples.len());
-    let most = records.peers.iter().filter_map(samples).max().unwrap_or(0);
+    let others = records.peers.iter().filter(|peer| ![OURS, FLOOR].contains(&peer.name.as_str()));
+    let samples = |peer: &Peer| Some(records.figure(id, &peer.name)?.value?.samples.len());
+    let most = others.filter_map(samples).max().unwrap_or(0);
     for peer in &records.peers {
         row.push(match records.figure(id, &peer.name) {
-            Some(Figure { value: Some(value), .. }) => cell(value, peer.name == OURS, most),
+            Some(Figure { value: Some(value), .. }) => cell(&value, peer.name == OURS, most),
             Some(Figure { note: Some(note), .. }) if note.starts_with("failed") => "failed".to_owned(),
             _ => "-".to_owned(),
         });
@@ -182,7 +190,7 @@ fn chart(records: &Records, id: &str) -> Option<Chart> {
         .peers
         .iter()
         .filter_map(|peer| {
-            let value = records.figure(id, &peer.name)?.value.as_ref()?;
+            let value = records.figure(id, &peer.name)?.value?;
             let color = match peer.name.as_str() {
                 OURS => "#c0392b",
                 FLOOR => "#b0b0b0",

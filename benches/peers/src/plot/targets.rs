@@ -69,57 +69,45 @@ pub(super) fn rows(records: &Records) -> Vec<[String; 6]> {
 }
 
 fn row(records: &Records, target: &Target) -> Option<[String; 6]> {
-    let figure = records.any(target.figure)?;
-    let ours = records.median(target.figure, OURS)?;
+    let id = target.figure;
+    let figure = records.any(id)?;
+    let ours = records.median(id, OURS)?;
     let shown = |value: f64| format!("{} {}", number(value), figure.unit).trim().to_owned();
-    let times = |name: &str, theirs: f64, least: f64| {
+    let times = |name: &str, (ours, theirs): (f64, f64), least: f64| {
         let ratio = figure.better.ratio(ours, theirs);
-        (
-            format!("{name}: {}", shown(theirs)),
-            format!("{least}x or more"),
-            format!("{ratio:.2}x"),
-            ratio >= least,
-        )
+        let against = format!("{name}: {}", shown(theirs));
+        (ours, against, format!("{least}x or more"), format!("{ratio:.2}x"), ratio >= least)
     };
     // What nobody measured is neither met nor missed.
     let open = |name: &str, id: &str, least: f64| {
-        let note = records.figure(id, name).and_then(|figure| figure.note.as_deref());
-        let against = format!("{name}: {}", note.unwrap_or("not measured"));
+        let note = records.figure(id, name).and_then(|figure| figure.note);
+        let against = format!("{name}: {}", note.as_deref().unwrap_or("not measured"));
         let wanted = format!("{least}x or more");
         Some([target.work.to_owned(), shown(ours), against, wanted, String::new(), "open".to_owned()])
     };
-    let (against, wanted, reached, is_met) = match target.against {
+    let (ours, against, wanted, reached, is_met) = match target.against {
         BestPeer(least) => {
-            let (name, theirs) = records.best_peer(target.figure)?;
-            times(name, theirs, least)
+            let (name, pair) = records.best_peer(id)?;
+            times(name, pair, least)
         }
-        Peer(name, least) => match records.median(target.figure, name) {
-            Some(theirs) => times(name, theirs, least),
-            None => return open(name, target.figure, least),
+        Peer(name, least) => match records.pair(id, name, id) {
+            Some(pair) => times(name, pair, least),
+            None => return open(name, id, least),
         },
         PeersOther(name, other, least) => {
-            let Some(theirs) = records.median(other, name) else { return open(name, other, least) };
+            let Some((ours, theirs)) = records.pair(id, name, other) else { return open(name, other, least) };
             let unit = &records.any(other)?.unit;
             let ratio = theirs * seconds(unit)? / (ours * seconds(&figure.unit)?);
-            (
-                format!("{name}: {} {unit}", number(theirs)),
-                format!("{least}x or more"),
-                format!("{ratio:.1}x"),
-                ratio >= least,
-            )
+            let against = format!("{name}: {} {unit}", number(theirs));
+            (ours, against, format!("{least}x or more"), format!("{ratio:.1}x"), ratio >= least)
         }
-        Floor(least) => times(FLOOR, records.median(target.figure, FLOOR)?, least),
-        AtMost(most) => (String::new(), format!("{most} or less"), shown(ours), ours <= most),
-        AtLeast(least) => (String::new(), format!("{least} or more"), shown(ours), ours >= least),
+        Floor(least) => times(FLOOR, records.pair(id, FLOOR, id)?, least),
+        AtMost(most) => (ours, String::new(), format!("{most} or less"), shown(ours), ours <= most),
+        AtLeast(least) => (ours, String::new(), format!("{least} or more"), shown(ours), ours >= least),
         Itself(other, most) => {
             let theirs = records.median(other, OURS)?;
-            let ratio = ours / theirs;
-            (
-                format!("with none: {}", shown(theirs)),
-                format!("{most}x or less"),
-                format!("{ratio:.2}x"),
-                ratio <= most,
-            )
+            let (against, ratio) = (format!("with none: {}", shown(theirs)), ours / theirs);
+            (ours, against, format!("{most}x or less"), format!("{ratio:.2}x"), ratio <= most)
         }
     };
     let met = if is_met { "met" } else { "**missed**" };
@@ -147,12 +135,17 @@ mod tests {
     use crate::record::{Better, Figure, Run, Value};
 
     fn records(figures: &[(&str, &str, &str, Option<f64>)]) -> Records {
+        heats(&[figures])
+    }
+
+    fn heats(heats: &[&[(&str, &str, &str, Option<f64>)]]) -> Records {
         let run = Run {
             pages: 1,
             page_bytes: 4096,
             rounds: 1,
             millis: 1,
             memory_mib: None,
+            together: None,
             cores: 1,
             cpu: String::new(),
             kernel: String::new(),
@@ -160,10 +153,12 @@ mod tests {
             is_written_of_device: true,
         };
         let mut records = Records { run, peers: Vec::new(), ids: Vec::new(), figures: BTreeMap::new() };
-        for &(id, peer, unit, median) in figures {
+        let figures =
+            (0..).zip(heats).flat_map(|(heat, figures)| figures.iter().map(move |one| (heat, *one)));
+        for (heat, (id, peer, unit, median)) in figures {
             if records.peers.iter().all(|known| known.name != peer) {
                 let (name, settings) = (peer.to_owned(), String::new());
-                records.peers.push(crate::record::Peer { name, settings, is_floor: false });
+                records.peers.push(crate::record::Peer { name, settings, is_floor: peer == FLOOR });
             }
             let figure = Figure {
                 id: id.to_owned(),
@@ -172,10 +167,11 @@ mod tests {
                 unit: unit.to_owned(),
                 better: Better::Less,
                 peer: peer.to_owned(),
-                value: median.map(|median| Value { median, min: median, max: median, samples: vec![median] }),
+                heat,
+                value: median.and_then(|median| Value::of(vec![median])),
                 note: median.is_none().then(|| "failed: some".to_owned()),
             };
-            records.figures.insert((id.to_owned(), peer.to_owned()), figure);
+            records.figures.insert((id.to_owned(), peer.to_owned(), heat), figure);
         }
         records
     }
@@ -198,6 +194,22 @@ mod tests {
         assert_eq!(row_of(&failed, delta), ["rocksdb: failed: some", "", "open"]);
         // Of what wasn't measured for vellum itself there is no row.
         assert!(rows(&failed).iter().all(|row| !row[0].contains("clone")));
+    }
+
+    #[test]
+    fn a_peer_is_held_against_what_vellum_did_beside_it() {
+        let heat = |ours, peer, theirs| {
+            [
+                ("reopen/ms", OURS, "ms", Some(ours)),
+                ("read-random-8-1/ns", OURS, "ns", Some(ours)),
+                ("read-random-8-1/ns", peer, "ns", Some(theirs)),
+            ]
+        };
+        // The slowest peer of the first heat is the one against which least was won.
+        let both = heats(&[&heat(10.0, "one", 90.0), &heat(20.0, "two", 100.0), &heat(90.0, FLOOR, 1.0)]);
+        assert_eq!(row_of(&both, "random read, 8 bytes"), ["two: 100 ns", "5.00x", "**missed**"]);
+        let row = rows(&both).into_iter().find(|row| row[0] == "open after SIGKILL, ms").unwrap();
+        assert_eq!(row[1], "20.0 ms", "the median of all heats");
     }
 
     #[test]
