@@ -10,8 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use libsqlite3_sys as ffi;
 
 use super::api::{api, sqlite_string, text_of};
+use super::error::tell;
 use super::file::MainFile;
-use super::journal::Journal;
+use super::journal::{Journal, names_ordinary_file};
 use super::registry;
 use super::vfs::VFS_NAME;
 use crate::options::Durability;
@@ -28,6 +29,8 @@ pub(super) struct OpenFile {
 pub(super) struct JournalFile {
     base: ffi::sqlite3_file,
     journal: *mut Journal,
+    /// Whether it names the journals of a transaction over several files.
+    is_super: bool,
 }
 
 /// Calls `work`; a panic doesn't go on into C, but becomes `code`.
@@ -52,9 +55,9 @@ pub(super) unsafe fn place_main(file: *mut ffi::sqlite3_file, main: MainFile) {
 ///
 /// # Safety
 /// As [`place_main`].
-pub(super) unsafe fn place_journal(file: *mut ffi::sqlite3_file) {
+pub(super) unsafe fn place_journal(file: *mut ffi::sqlite3_file, is_super: bool) {
     let journal = Box::into_raw(Box::default());
-    let open = JournalFile { base: ffi::sqlite3_file { pMethods: &raw const JOURNAL }, journal };
+    let open = JournalFile { base: ffi::sqlite3_file { pMethods: &raw const JOURNAL }, journal, is_super };
     // SAFETY: as above.
     unsafe { file.cast::<JournalFile>().write(open) }
 }
@@ -369,8 +372,18 @@ unsafe extern "C" fn journal_write(
     offset: i64,
 ) -> c_int {
     guarded(ffi::SQLITE_IOERR_WRITE, || {
-        // SAFETY: SQLite's file and buffer.
-        match unsafe { journal(file).write(source(bytes, len), unsigned(offset)) } {
+        // SAFETY: SQLite's file, which `place_journal` made, and buffer.
+        let (is_super, bytes) = unsafe { ((*file.cast::<JournalFile>()).is_super, source(bytes, len)) };
+        if is_super && names_ordinary_file(bytes) {
+            return tell(
+                ffi::SQLITE_CANTOPEN,
+                "a transaction that begins on vellum can't write ordinary files too, which a crash would leave half written: \
+                 open the ordinary file first and attach this one, or set `PRAGMA main.journal_mode=MEMORY` if there is one \
+                 ordinary file",
+            );
+        }
+        // SAFETY: as above.
+        match unsafe { journal(file).write(bytes, unsigned(offset)) } {
             true => ffi::SQLITE_OK,
             false => ffi::SQLITE_NOMEM,
         }

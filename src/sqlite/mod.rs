@@ -42,7 +42,8 @@
 //!   mode, since there is nothing for it to do.
 //! - A writer that read an older version gets `SQLITE_BUSY_SNAPSHOT`, as with a WAL; `BEGIN IMMEDIATE` waits for its turn with the busy
 //!   handler. `BEGIN EXCLUSIVE` is the same: readers go on.
-//! - A commit over several attached databases is atomic in each, not over all of them; as with a WAL.
+//! - A commit over several attached databases is atomic in each, not over all of them; as with a WAL. To write ordinary files in the
+//!   same transaction, open one of them first and attach the databases on vellum: the other way round it is refused.
 //! - A commit that fails (a full disk, say) leaves the store as it was, and SQLite with the error.
 //! - A transaction's pages are in memory until it commits, `VACUUM` included: see
 //!   [`Options::transaction_memory`](crate::Options::transaction_memory).
