@@ -565,3 +565,29 @@ fn two_names_of_one_store_share_the_writers_slot() {
     assert!(sqlite::unregister("second-name.db"));
     assert_eq!(one::<i64>(&b, "SELECT sum(x) FROM t"), 3, "open connections go on");
 }
+
+/// Connections with a shared cache share one file; the functions used it beside each other.
+#[test]
+fn functions_of_connections_that_share_a_cache_take_turns() {
+    let db = Db::new(small(), "");
+    db.open().execute_batch("CREATE TABLE t (x)").unwrap();
+    let said = |c: &Connection| {
+        assert!(c.query_row("SELECT vellum_snapshot(NULL)", [], |_| Ok(())).is_err());
+        assert_eq!(one::<String>(c, "SELECT vellum_error()"), "a snapshot's name can't be NULL");
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let c = db.open_with("&cache=shared");
+                (0..20_000).for_each(|_| said(&c));
+            });
+        }
+    });
+    let (a, b) = (db.open_with("&cache=shared"), db.open_with("&cache=shared"));
+    a.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(
+        b.query_row("SELECT vellum_snapshot('inside')", [], |_| Ok(())).is_err(),
+        "one file, one transaction"
+    );
+    assert!(one::<i64>(&b, "SELECT count(*) FROM vellum_stats") > 0);
+}

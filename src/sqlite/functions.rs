@@ -15,7 +15,7 @@ use libsqlite3_sys as ffi;
 use super::api::{Api, api};
 use super::error::{Doing, code_of, tell};
 use super::file::MainFile;
-use super::methods::{guarded, main_of};
+use super::methods::{CALL, Call, guarded, is_main};
 use super::tables::{self, Value};
 use crate::error::{Error, Result};
 use crate::snapshot::Snapshot;
@@ -132,35 +132,47 @@ unsafe fn run(
         true => arguments.pop().flatten(),
         false => None,
     };
+    let work = |main: &mut MainFile| {
+        (function.run)(main, &arguments).inspect_err(|failure| {
+            main.message = Some(failure.message.clone());
+            tell(failure.code, &failure.message);
+        })
+    };
     // SAFETY: as the caller promises.
-    let main = unsafe { file_of(api, db, schema.as_deref()) }?;
-    (function.run)(main, &arguments).inspect_err(|failure| {
-        main.message = Some(failure.message.clone());
-        tell(failure.code, &failure.message);
-    })
+    unsafe { with_file(api, db, schema.as_deref(), work) }
 }
 
-/// The vellum file behind a schema of a connection.
+/// Calls `work` with the vellum file behind a schema of a connection. SQLite makes the call, as one of the file's methods: so nobody
+/// else uses the file meanwhile, not even a connection in another thread that shares it (`cache=shared`).
 ///
 /// # Safety
 /// `db` is an open connection that this thread may use, and no other reference to the file is in use.
-pub(super) unsafe fn file_of<'a>(
+pub(super) unsafe fn with_file<T>(
     api: &Api,
     db: *mut ffi::sqlite3,
     schema: Option<&str>,
-) -> Result<&'a mut MainFile, Failure> {
+    work: impl FnOnce(&mut MainFile) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let schema = schema.unwrap_or("main");
     let name = CString::new(schema).unwrap_or_default();
     let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
     // SAFETY: this operation's argument is a place for the file's address.
-    let main = unsafe {
+    let is_ours = unsafe {
         (api.file_control)(db, name.as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, (&raw mut file).cast());
-        main_of(file)
+        is_main(file)
     };
-    main.ok_or_else(|| Failure {
-        code: ffi::SQLITE_ERROR,
-        message: format!("{schema} is no database on vellum: open or attach one with vfs=vellum"),
-    })
+    if !is_ours {
+        return refuse(
+            ffi::SQLITE_ERROR,
+            format!("{schema} is no database on vellum: open or attach one with vfs=vellum"),
+        );
+    }
+    let (mut work, mut done) = (Some(work), None);
+    let mut run = |main: &mut MainFile| done = work.take().map(|work| work(main));
+    let mut call = Call { run: &mut run };
+    // SAFETY: the file is one of vellum's, so this operation's argument is a call.
+    unsafe { (api.file_control)(db, name.as_ptr(), CALL, (&raw mut call).cast()) };
+    done.unwrap_or_else(|| refuse(ffi::SQLITE_INTERNAL, "the database file wasn't reached"))
 }
 
 /// # Safety

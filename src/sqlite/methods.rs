@@ -1,7 +1,7 @@
 //! What SQLite calls on a file that it has opened: the way from C into [`MainFile`] and [`Journal`], and back.
 //!
 //! SQLite calls the methods of one file from one thread at a time (it holds the connection's mutex, or was promised that the
-//! program does), so a `&mut` made here is the only one.
+//! program does, and that of the cache where connections share one), so a `&mut` made here is the only one.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
@@ -62,19 +62,21 @@ pub(super) unsafe fn place_journal(file: *mut ffi::sqlite3_file, is_super: bool)
     unsafe { file.cast::<JournalFile>().write(open) }
 }
 
-/// The database behind a file of SQLite's, if it is one of vellum's.
+/// Whether a file of SQLite's is a database on vellum.
 ///
 /// # Safety
-/// `file` is null or an open file, and nothing else uses it meanwhile.
-pub(super) unsafe fn main_of<'a>(file: *mut ffi::sqlite3_file) -> Option<&'a mut MainFile> {
-    if file.is_null() {
-        return None;
-    }
+/// `file` is null or an open file.
+pub(super) unsafe fn is_main(file: *mut ffi::sqlite3_file) -> bool {
     // SAFETY: an open file begins with its methods; those of `MAIN` are given to files of `place_main` alone.
-    unsafe {
-        let is_ours = std::ptr::eq((*file).pMethods, &raw const MAIN);
-        is_ours.then(|| &mut *(*file.cast::<OpenFile>()).main)
-    }
+    !file.is_null() && unsafe { std::ptr::eq((*file).pMethods, &raw const MAIN) }
+}
+
+/// The file control by which vellum's SQL functions reach their file; its argument is a [`Call`]. SQLite's own numbers are small.
+pub(super) const CALL: c_int = 0x7665_6c6c;
+
+/// What is done with a file as one of its methods, while SQLite keeps everybody else from it.
+pub(super) struct Call<'a> {
+    pub(super) run: &'a mut dyn FnMut(&mut MainFile),
 }
 
 /// # Safety
@@ -306,6 +308,12 @@ unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argum
                 let Some(api) = api() else { return ffi::SQLITE_NOTFOUND };
                 // SAFETY: this operation's argument is a string to be set, which SQLite frees.
                 unsafe { *argument.cast::<*mut c_char>() = sqlite_string(api, VFS_NAME) };
+                ffi::SQLITE_OK
+            }
+            CALL => {
+                // SAFETY: this operation's argument is a call, which nobody else uses.
+                let call = unsafe { &mut *argument.cast::<Call<'_>>() };
+                (call.run)(main);
                 ffi::SQLITE_OK
             }
             // SAFETY: this operation's argument is three strings.
