@@ -549,6 +549,45 @@ fn exclusive_locking_mode_holds_the_slot_and_commits() {
     }
 }
 
+/// The lock of its first read is never dropped: what others then committed left the connection behind for good.
+#[test]
+fn exclusive_locking_mode_holds_the_slot_from_the_first_read_on() {
+    for way in WAYS {
+        let db = Db::new(small(), way);
+        let (c, other) = (db.open(), db.open());
+        other.execute_batch("CREATE TABLE t (x)").unwrap();
+        other.busy_timeout(Duration::ZERO).unwrap();
+        c.busy_timeout(Duration::ZERO).unwrap();
+        c.execute_batch("PRAGMA locking_mode=EXCLUSIVE").unwrap();
+        assert_eq!(one::<i64>(&c, "SELECT count(*) FROM t"), 0);
+        let busy = other.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
+        assert_eq!(busy.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+        c.execute("INSERT INTO t VALUES (2)", []).unwrap();
+        c.execute_batch("BEGIN; INSERT INTO t VALUES (3); ROLLBACK").unwrap();
+        assert!(other.execute("INSERT INTO t VALUES (1)", []).is_err());
+        assert_eq!(one::<i64>(&other, "SELECT sum(x) FROM t"), 2, "readers go on");
+        one::<i64>(&c, "SELECT vellum_snapshot('two')");
+        let refused = c.query_row("SELECT vellum_rollback('two')", [], |_| Ok(())).unwrap_err();
+        assert!(refused.to_string().contains("EXCLUSIVE"), "{refused}");
+        c.execute_batch("PRAGMA locking_mode=NORMAL; SELECT * FROM t").unwrap();
+        other.execute("INSERT INTO t VALUES (1)", []).unwrap();
+        one::<i64>(&c, "SELECT vellum_rollback('two')");
+        assert_eq!(one::<i64>(&c, "SELECT sum(x) FROM t"), 2);
+
+        // It waits for its turn like a writer, and leaves it when it is closed.
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let late = db.open();
+        late.busy_timeout(Duration::ZERO).unwrap();
+        late.execute_batch("PRAGMA locking_mode=EXCLUSIVE").unwrap();
+        let busy = late.query_row("SELECT count(*) FROM t", [], |_| Ok(())).unwrap_err();
+        assert_eq!(busy.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(one::<i64>(&late, "SELECT count(*) FROM t"), 1);
+        drop(late);
+        other.execute("INSERT INTO t VALUES (1)", []).unwrap();
+    }
+}
+
 #[test]
 fn two_names_of_one_store_share_the_writers_slot() {
     let db = Db::new(small(), "");

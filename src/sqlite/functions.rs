@@ -231,7 +231,8 @@ fn integer(number: u64) -> Value {
 /// `vellum_snapshot(name)`: names what was committed last; gives its version.
 fn create_snapshot(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     check_may_change(main)?;
-    if main.is_writing() {
+    // A lock that is kept says nothing of a transaction.
+    if main.is_writing() && (main.is_changed() || !main.keeps_locks) {
         return refuse(ffi::SQLITE_BUSY, "a snapshot holds what is committed: commit or roll back first");
     }
     let snapshot = main.database.store.create_snapshot(argument(arguments, 0, "a snapshot's name")?)?;
@@ -255,6 +256,10 @@ fn version(main: &mut MainFile, _arguments: &[Option<String>]) -> Result<Value, 
 fn roll_back(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     let name = argument(arguments, 0, "a snapshot's name")?;
     check_may_change(main)?;
+    if main.keeps_locks && main.lock_level() > ffi::SQLITE_LOCK_NONE {
+        let message = "locking_mode=EXCLUSIVE keeps the version that was read: set it to NORMAL and read something first";
+        return refuse(ffi::SQLITE_BUSY, message);
+    }
     if main.is_writing() {
         return refuse(ffi::SQLITE_BUSY, "a transaction is being written: commit or roll it back first");
     }

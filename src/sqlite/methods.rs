@@ -339,6 +339,13 @@ unsafe fn pragma(main: &mut MainFile, strings: *mut *mut c_char) -> c_int {
             _ => Durability::Sync,
         };
     }
+    if name.eq_ignore_ascii_case("locking_mode") {
+        main.keeps_locks = match value.as_str() {
+            "exclusive" => true,
+            "normal" => false,
+            _ => main.keeps_locks,
+        };
+    }
     if name.eq_ignore_ascii_case("journal_mode")
         && value == "wal"
         && let Some(api) = api()
