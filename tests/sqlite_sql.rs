@@ -68,6 +68,21 @@ fn one_transaction_is_one_commit() {
     }
 }
 
+/// SQLite refuses the pragma there, and goes on as before.
+#[test]
+fn a_pragma_that_sqlite_refuses_changes_no_durability() {
+    let home = tempfile::tempdir().unwrap();
+    sqlite::use_paths().unwrap();
+    let c = Connection::open(sqlite::uri_of(&home.path().join("store"))).unwrap();
+    c.execute_batch("CREATE TABLE t (x); BEGIN").unwrap();
+    assert!(c.execute_batch("PRAGMA synchronous=OFF").is_err());
+    c.execute_batch("INSERT INTO t VALUES (1); COMMIT").unwrap();
+    let stat = |name: &str| one::<i64>(&c, &format!("SELECT value FROM vellum_stats WHERE name = '{name}'"));
+    assert_eq!((one::<i64>(&c, "PRAGMA synchronous"), stat("durable_version")), (2, stat("version")));
+    c.execute_batch("PRAGMA synchronous=OFF; INSERT INTO t VALUES (1)").unwrap();
+    assert!(stat("durable_version") < stat("version"));
+}
+
 #[test]
 fn savepoints_and_failed_statements_take_back_what_they_did() {
     for way in WAYS {

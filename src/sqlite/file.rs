@@ -55,6 +55,8 @@ pub(super) struct MainFile {
     pub(super) file: Option<StoreFile>,
     failed: Option<c_int>,
     pub(super) durability: Durability,
+    /// Where SQLite notes the connection that uses the file now (`SQLITE_FCNTL_PDB`); null if it never said. For `methods` only.
+    pub(super) connection: *const *mut ffi::sqlite3,
     /// The contents that SQLite's page cache is true for, as far as it is known.
     cached: Option<Identity>,
     /// What SQLite remembers of [`CHANGE_MARK`]: as it read or wrote it last.
@@ -87,6 +89,7 @@ impl MainFile {
             file: None,
             failed: None,
             durability: Durability::Sync,
+            connection: std::ptr::null(),
             cached: None,
             mark: None,
             lending: Lending::default(),

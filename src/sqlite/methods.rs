@@ -310,6 +310,10 @@ unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argum
                 unsafe { *argument.cast::<*mut c_char>() = sqlite_string(api, VFS_NAME) };
                 ffi::SQLITE_OK
             }
+            ffi::SQLITE_FCNTL_PDB => {
+                main.connection = argument.cast_const().cast();
+                ffi::SQLITE_OK
+            }
             CALL => {
                 // SAFETY: this operation's argument is a call, which nobody else uses.
                 let call = unsafe { &mut *argument.cast::<Call<'_>>() };
@@ -323,6 +327,17 @@ unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argum
     })
 }
 
+/// Whether the connection that uses the file is in a transaction that was begun with `BEGIN`: SQLite refuses some pragmas there.
+fn is_in_transaction(main: &MainFile) -> bool {
+    let Some(api) = api().filter(|_| !main.connection.is_null()) else { return false };
+    // SAFETY: the place is a field of the cache that has the file open, so it outlives the file. SQLite sets it before it calls a method
+    // on a connection's behalf, and that connection is open.
+    unsafe {
+        let connection = *main.connection;
+        !connection.is_null() && (api.get_autocommit)(connection) == 0
+    }
+}
+
 /// Looks at a pragma before SQLite does.
 ///
 /// # Safety
@@ -332,7 +347,7 @@ unsafe fn pragma(main: &mut MainFile, strings: *mut *mut c_char) -> c_int {
     let (name, value) = unsafe { (text_of(*strings.add(1)), text_of(*strings.add(2))) };
     let (Some(name), Some(value)) = (name, value) else { return ffi::SQLITE_NOTFOUND };
     let value = value.to_ascii_lowercase();
-    if name.eq_ignore_ascii_case("synchronous") {
+    if name.eq_ignore_ascii_case("synchronous") && !is_in_transaction(main) {
         // As with a WAL: with NORMAL a power cut may cost the last transactions, and nothing else.
         main.durability = match value.as_str() {
             "off" | "no" | "false" | "0" | "normal" | "1" => Durability::Buffered,
