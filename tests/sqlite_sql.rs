@@ -421,6 +421,29 @@ fn exports_are_files_and_clones_are_stores() {
     assert_eq!(Store::open(home.path().join("clone"), small()).unwrap().snapshots().len(), 0);
 }
 
+/// Whoever came second removed what the first was writing.
+#[test]
+fn of_several_exports_to_one_file_one_succeeds_and_the_others_say_that_it_is_there() {
+    let home = tempfile::tempdir().unwrap();
+    let db = Db::new(small(), "");
+    db.open().execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(3000000))").unwrap();
+    // As long as a file's name may be.
+    for file in ["copy.db".to_owned(), "x".repeat(255)].map(|name| home.path().join(name)) {
+        let start = std::sync::Barrier::new(2);
+        let export = || {
+            start.wait();
+            sqlite::export_file(&db.store.snapshot(), &file)
+        };
+        let done = std::thread::scope(|scope| {
+            [scope.spawn(export), scope.spawn(export)].map(|thread| thread.join().unwrap())
+        });
+        assert!(done.iter().any(Result::is_ok), "{done:?}");
+        assert!(done.iter().any(|one| matches!(one, Err(vellum::Error::AlreadyExists { .. }))), "{done:?}");
+        check(&Connection::open(&file).unwrap());
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 2);
+}
+
 #[test]
 fn vacuum_into_makes_stores_and_files() {
     let home = tempfile::tempdir().unwrap();

@@ -6,8 +6,8 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use libsqlite3_sys as ffi;
@@ -328,20 +328,23 @@ pub fn export_file(snapshot: &Snapshot, path: impl AsRef<Path>) -> Result<u64> {
     if path.symlink_metadata().is_ok() {
         return Err(Error::AlreadyExists { dir: path.to_owned() });
     }
-    let mut staging = path.as_os_str().to_owned();
-    staging.push(format!(".exporting-{}", std::process::id()));
-    let staging = PathBuf::from(staging);
+    // A name of its own, whoever else exports to the same file, and not longer for a long one.
+    let staging = format!(".vellum-exporting-{}-{:x}", std::process::id(), crate::open::random128());
+    let staging = path.with_file_name(staging);
     let io = |operation, file: &Path| {
         let file = file.to_owned();
         move |error| Error::io(operation, file, error)
     };
     let done = (|| {
         let file =
-            OpenOptions::new().write(true).create_new(true).open(&staging).map_err(io("create", &staging))?;
+            OpenOptions::new().write(true).create_new(true).open(&staging).map_err(io("create", path))?;
         let len = write_pages(snapshot, &file)?;
-        file.sync_all().map_err(io("sync", &staging))?;
+        file.sync_all().map_err(io("sync", path))?;
         // Fails if somebody else has made a file of that name meanwhile, where a rename would replace it.
-        std::fs::hard_link(&staging, path).map_err(io("name", path))?;
+        std::fs::hard_link(&staging, path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Error::AlreadyExists { dir: path.to_owned() },
+            _ => Error::io("name", path.to_owned(), error),
+        })?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))?;
         Ok(len)
