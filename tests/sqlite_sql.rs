@@ -507,6 +507,25 @@ fn a_file_that_had_a_wal_opens_and_none_is_made() {
     assert_eq!(one::<i64>(&db.open(), "SELECT x FROM t"), 10);
 }
 
+/// SQLite takes the beginning of a mode's name for it, and answers with the mode that stays where there can be no WAL.
+#[test]
+fn a_wal_that_is_asked_for_leaves_the_mode_and_says_which_one_it_is() {
+    let db = Db::new(small(), "");
+    for locking in ["NORMAL", "EXCLUSIVE"] {
+        let c = db.open();
+        c.execute_batch(&format!("PRAGMA locking_mode={locking}; CREATE TABLE IF NOT EXISTS t (x)")).unwrap();
+        for mode in ["delete", "truncate", "persist", "memory", "off"] {
+            assert_eq!(one::<String>(&c, &format!("PRAGMA journal_mode={mode}")), mode);
+            for wal in ["WAL", "'wal'", "wa", "w"] {
+                assert_eq!(one::<String>(&c, &format!("PRAGMA journal_mode={wal}")), mode, "{locking} {wal}");
+                assert_eq!(one::<String>(&c, "PRAGMA journal_mode"), mode);
+                c.execute("INSERT INTO t VALUES (1)", []).unwrap();
+            }
+        }
+        check(&c);
+    }
+}
+
 #[test]
 fn pages_are_lent_where_they_lie() {
     let db = Db::new(small(), "");

@@ -55,6 +55,8 @@ pub(super) struct MainFile {
     pub(super) file: Option<StoreFile>,
     failed: Option<c_int>,
     pub(super) durability: Durability,
+    /// SQLite's journal mode, as far as its pragmas tell.
+    pub(super) journal_mode: &'static str,
     /// Where SQLite notes the connection that uses the file now (`SQLITE_FCNTL_PDB`); null if it never said. For `methods` only.
     pub(super) connection: *const *mut ffi::sqlite3,
     /// The contents that SQLite's page cache is true for, as far as it is known.
@@ -89,6 +91,7 @@ impl MainFile {
             file: None,
             failed: None,
             durability: Durability::Sync,
+            journal_mode: "delete",
             connection: std::ptr::null(),
             cached: None,
             mark: None,

@@ -338,6 +338,9 @@ fn is_in_transaction(main: &MainFile) -> bool {
     }
 }
 
+/// In the order in which SQLite compares what it is given with the beginning of each.
+const JOURNAL_MODES: [&str; 6] = ["delete", "persist", "off", "truncate", "memory", "wal"];
+
 /// Looks at a pragma before SQLite does.
 ///
 /// # Safety
@@ -362,14 +365,17 @@ unsafe fn pragma(main: &mut MainFile, strings: *mut *mut c_char) -> c_int {
         };
     }
     if name.eq_ignore_ascii_case("journal_mode")
-        && value == "wal"
-        && let Some(api) = api()
+        && let Some(mode) = JOURNAL_MODES.into_iter().find(|mode| mode.starts_with(&value))
     {
-        // SQLite would note the WAL in the file before it found out that there can be none. It answers with the mode
-        // that stays where one can't be had.
-        // SAFETY: as above; SQLite frees the answer.
-        unsafe { *strings = sqlite_string(api, "delete") };
-        return ffi::SQLITE_OK;
+        if mode != "wal" {
+            main.journal_mode = mode;
+        } else if let Some(api) = api() {
+            // SQLite would note the WAL in the file before it found out that there can be none, if it keeps its locks. It answers
+            // with the mode that stays where one can't be had.
+            // SAFETY: as above; SQLite frees the answer.
+            unsafe { *strings = sqlite_string(api, main.journal_mode) };
+            return ffi::SQLITE_OK;
+        }
     }
     ffi::SQLITE_NOTFOUND
 }
