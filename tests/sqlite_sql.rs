@@ -421,6 +421,29 @@ fn exports_are_files_and_clones_are_stores() {
     assert_eq!(Store::open(home.path().join("clone"), small()).unwrap().snapshots().len(), 0);
 }
 
+/// As a segment that isn't one, an export kept the store from opening again.
+#[test]
+fn exports_and_clones_into_the_stores_own_directory_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    sqlite::use_paths().unwrap();
+    let c = Connection::open(sqlite::uri_of(&dir)).unwrap();
+    c.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    for name in ["segment-00000001", "spare", "copy.db"] {
+        for function in ["vellum_export", "vellum_clone"] {
+            let target = dir.join(name);
+            let error = c
+                .query_row(&format!("SELECT {function}(?1)"), [target.to_str()], |row| row.get::<_, i64>(0))
+                .unwrap_err();
+            assert!(error.to_string().contains("outside the store's own directory"), "{function} {error}");
+            assert!(!target.exists());
+        }
+    }
+    drop(c);
+    let c = Connection::open(sqlite::uri_of(&dir)).unwrap();
+    assert_eq!(one::<i64>(&c, "SELECT count(*) FROM t"), 1);
+}
+
 /// Whoever came second removed what the first was writing.
 #[test]
 fn of_several_exports_to_one_file_one_succeeds_and_the_others_say_that_it_is_there() {

@@ -286,10 +286,27 @@ fn chosen(main: &MainFile, arguments: &[Option<String>], at: usize) -> Result<Sn
     })
 }
 
+/// Refuses a name in the store's own directory: what lies there is the store's, which would write over it, or not open any more
+/// with a segment that isn't one.
+fn check_outside(snapshot: &Snapshot, target: &Path) -> Result<()> {
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (snapshot.core().path().canonicalize(), parent.canonicalize()) {
+        (Ok(store), Ok(parent)) if parent.starts_with(&store) => Err(Error::InvalidOption {
+            option: "the target",
+            value: target.display().to_string(),
+            expected: "a place outside the store's own directory is".to_owned(),
+        }),
+        // What isn't there is told when it is needed.
+        _ => Ok(()),
+    }
+}
+
 /// `vellum_clone(dir [, snapshot])`: a store of its own, without copying; gives its version.
 fn clone(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     let snapshot = chosen(main, arguments, 1)?;
-    let cloned = snapshot.clone_to(argument(arguments, 0, "the clone's directory")?)?;
+    let dir = Path::new(argument(arguments, 0, "the clone's directory")?);
+    check_outside(&snapshot, dir)?;
+    let cloned = snapshot.clone_to(dir)?;
     Ok(integer(cloned.version.0))
 }
 
@@ -321,13 +338,15 @@ fn export(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Fa
 /// ```
 ///
 /// # Errors
-/// [`Error::AlreadyExists`] if there is something of that name, [`Error::Io`], [`Error::Stream`] (a full disk among others), and
+/// [`Error::AlreadyExists`] if there is something of that name, [`Error::InvalidOption`] if it is in the store's own directory,
+/// [`Error::Io`], [`Error::Stream`] (a full disk among others), and
 /// what reading gives. The file isn't there then.
 pub fn export_file(snapshot: &Snapshot, path: impl AsRef<Path>) -> Result<u64> {
     let path = path.as_ref();
     if path.symlink_metadata().is_ok() {
         return Err(Error::AlreadyExists { dir: path.to_owned() });
     }
+    check_outside(snapshot, path)?;
     // A name of its own, whoever else exports to the same file, and not longer for a long one.
     let staging = format!(".vellum-exporting-{}-{:x}", std::process::id(), crate::open::random128());
     let staging = path.with_file_name(staging);
