@@ -81,6 +81,46 @@ fn bad_input_has_its_code_and_its_message() {
     assert!(c.is_err() || c.unwrap().execute_batch("CREATE TABLE u (x)").is_err());
 }
 
+/// SQLite writes the super-journal through the main database's VFS. In memory it would be gone after a crash, and the ordinary file's
+/// journal be taken for one that is done with: the file stayed half written.
+#[test]
+fn an_ordinary_file_is_never_written_under_a_super_journal_in_memory() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("plain.db");
+    let dir = home.path().join("store");
+    sqlite::use_paths().unwrap();
+    for way in WAYS {
+        let db = Db::new(small(), way);
+        let _ = std::fs::remove_file(&file);
+        let c = db.open();
+        c.execute("ATTACH ?1 AS plain", [format!("file:{}?vfs=unix", file.display())]).unwrap();
+        c.execute("ATTACH ?1 AS other", [sqlite::uri_of(&dir)]).unwrap();
+        c.execute_batch(
+            "CREATE TABLE main.t (x); CREATE TABLE plain.u (x); CREATE TABLE IF NOT EXISTS other.v (x); DELETE FROM v",
+        )
+        .unwrap();
+        let both = "BEGIN; INSERT INTO t VALUES (1); INSERT INTO u VALUES (1); COMMIT";
+        let error = c.execute_batch(both).unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen), "{error}");
+        assert!(sqlite::last_error().unwrap().contains("ordinary file first"));
+        assert!(c.is_autocommit(), "it was rolled back");
+        let count = |table: &str| one::<i64>(&c, &format!("SELECT count(*) FROM {table}"));
+        assert_eq!((count("t"), count("u")), (0, 0));
+
+        // Files of vellum's alone, one of them by its path; and what the message says.
+        c.execute_batch("BEGIN; INSERT INTO t VALUES (1); INSERT INTO v VALUES (1); COMMIT").unwrap();
+        c.execute_batch("PRAGMA main.journal_mode=MEMORY").unwrap();
+        c.execute_batch(both).unwrap();
+        assert_eq!((count("t"), count("u"), count("v")), (2, 1, 1));
+        drop(c);
+        let c = Connection::open(&file).unwrap();
+        c.execute("ATTACH ?1 AS other", [format!("file:{}?vfs=vellum{way}", db.name)]).unwrap();
+        c.execute_batch(both).unwrap();
+        assert_eq!(one::<i64>(&c, "SELECT count(*) FROM t, u"), 3 * 2);
+        check(&c);
+    }
+}
+
 #[test]
 fn a_transaction_beyond_memory_is_refused_whole() {
     for way in WAYS {

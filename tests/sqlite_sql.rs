@@ -68,6 +68,21 @@ fn one_transaction_is_one_commit() {
     }
 }
 
+/// SQLite refuses the pragma there, and goes on as before.
+#[test]
+fn a_pragma_that_sqlite_refuses_changes_no_durability() {
+    let home = tempfile::tempdir().unwrap();
+    sqlite::use_paths().unwrap();
+    let c = Connection::open(sqlite::uri_of(&home.path().join("store"))).unwrap();
+    c.execute_batch("CREATE TABLE t (x); BEGIN").unwrap();
+    assert!(c.execute_batch("PRAGMA synchronous=OFF").is_err());
+    c.execute_batch("INSERT INTO t VALUES (1); COMMIT").unwrap();
+    let stat = |name: &str| one::<i64>(&c, &format!("SELECT value FROM vellum_stats WHERE name = '{name}'"));
+    assert_eq!((one::<i64>(&c, "PRAGMA synchronous"), stat("durable_version")), (2, stat("version")));
+    c.execute_batch("PRAGMA synchronous=OFF; INSERT INTO t VALUES (1)").unwrap();
+    assert!(stat("durable_version") < stat("version"));
+}
+
 #[test]
 fn savepoints_and_failed_statements_take_back_what_they_did() {
     for way in WAYS {
@@ -406,6 +421,52 @@ fn exports_are_files_and_clones_are_stores() {
     assert_eq!(Store::open(home.path().join("clone"), small()).unwrap().snapshots().len(), 0);
 }
 
+/// As a segment that isn't one, an export kept the store from opening again.
+#[test]
+fn exports_and_clones_into_the_stores_own_directory_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    sqlite::use_paths().unwrap();
+    let c = Connection::open(sqlite::uri_of(&dir)).unwrap();
+    c.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    for name in ["segment-00000001", "spare", "copy.db"] {
+        for function in ["vellum_export", "vellum_clone"] {
+            let target = dir.join(name);
+            let error = c
+                .query_row(&format!("SELECT {function}(?1)"), [target.to_str()], |row| row.get::<_, i64>(0))
+                .unwrap_err();
+            assert!(error.to_string().contains("outside the store's own directory"), "{function} {error}");
+            assert!(!target.exists());
+        }
+    }
+    drop(c);
+    let c = Connection::open(sqlite::uri_of(&dir)).unwrap();
+    assert_eq!(one::<i64>(&c, "SELECT count(*) FROM t"), 1);
+}
+
+/// Whoever came second removed what the first was writing.
+#[test]
+fn of_several_exports_to_one_file_one_succeeds_and_the_others_say_that_it_is_there() {
+    let home = tempfile::tempdir().unwrap();
+    let db = Db::new(small(), "");
+    db.open().execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(3000000))").unwrap();
+    // As long as a file's name may be.
+    for file in ["copy.db".to_owned(), "x".repeat(255)].map(|name| home.path().join(name)) {
+        let start = std::sync::Barrier::new(2);
+        let export = || {
+            start.wait();
+            sqlite::export_file(&db.store.snapshot(), &file)
+        };
+        let done = std::thread::scope(|scope| {
+            [scope.spawn(export), scope.spawn(export)].map(|thread| thread.join().unwrap())
+        });
+        assert!(done.iter().any(Result::is_ok), "{done:?}");
+        assert!(done.iter().any(|one| matches!(one, Err(vellum::Error::AlreadyExists { .. }))), "{done:?}");
+        check(&Connection::open(&file).unwrap());
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 2);
+}
+
 #[test]
 fn vacuum_into_makes_stores_and_files() {
     let home = tempfile::tempdir().unwrap();
@@ -467,6 +528,25 @@ fn a_file_that_had_a_wal_opens_and_none_is_made() {
     assert_eq!(one::<i64>(&c, "SELECT x FROM t"), 10);
     drop(c);
     assert_eq!(one::<i64>(&db.open(), "SELECT x FROM t"), 10);
+}
+
+/// SQLite takes the beginning of a mode's name for it, and answers with the mode that stays where there can be no WAL.
+#[test]
+fn a_wal_that_is_asked_for_leaves_the_mode_and_says_which_one_it_is() {
+    let db = Db::new(small(), "");
+    for locking in ["NORMAL", "EXCLUSIVE"] {
+        let c = db.open();
+        c.execute_batch(&format!("PRAGMA locking_mode={locking}; CREATE TABLE IF NOT EXISTS t (x)")).unwrap();
+        for mode in ["delete", "truncate", "persist", "memory", "off"] {
+            assert_eq!(one::<String>(&c, &format!("PRAGMA journal_mode={mode}")), mode);
+            for wal in ["WAL", "'wal'", "wa", "w"] {
+                assert_eq!(one::<String>(&c, &format!("PRAGMA journal_mode={wal}")), mode, "{locking} {wal}");
+                assert_eq!(one::<String>(&c, "PRAGMA journal_mode"), mode);
+                c.execute("INSERT INTO t VALUES (1)", []).unwrap();
+            }
+        }
+        check(&c);
+    }
 }
 
 #[test]
@@ -549,6 +629,45 @@ fn exclusive_locking_mode_holds_the_slot_and_commits() {
     }
 }
 
+/// The lock of its first read is never dropped: what others then committed left the connection behind for good.
+#[test]
+fn exclusive_locking_mode_holds_the_slot_from_the_first_read_on() {
+    for way in WAYS {
+        let db = Db::new(small(), way);
+        let (c, other) = (db.open(), db.open());
+        other.execute_batch("CREATE TABLE t (x)").unwrap();
+        other.busy_timeout(Duration::ZERO).unwrap();
+        c.busy_timeout(Duration::ZERO).unwrap();
+        c.execute_batch("PRAGMA locking_mode=EXCLUSIVE").unwrap();
+        assert_eq!(one::<i64>(&c, "SELECT count(*) FROM t"), 0);
+        let busy = other.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
+        assert_eq!(busy.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+        c.execute("INSERT INTO t VALUES (2)", []).unwrap();
+        c.execute_batch("BEGIN; INSERT INTO t VALUES (3); ROLLBACK").unwrap();
+        assert!(other.execute("INSERT INTO t VALUES (1)", []).is_err());
+        assert_eq!(one::<i64>(&other, "SELECT sum(x) FROM t"), 2, "readers go on");
+        one::<i64>(&c, "SELECT vellum_snapshot('two')");
+        let refused = c.query_row("SELECT vellum_rollback('two')", [], |_| Ok(())).unwrap_err();
+        assert!(refused.to_string().contains("EXCLUSIVE"), "{refused}");
+        c.execute_batch("PRAGMA locking_mode=NORMAL; SELECT * FROM t").unwrap();
+        other.execute("INSERT INTO t VALUES (1)", []).unwrap();
+        one::<i64>(&c, "SELECT vellum_rollback('two')");
+        assert_eq!(one::<i64>(&c, "SELECT sum(x) FROM t"), 2);
+
+        // It waits for its turn like a writer, and leaves it when it is closed.
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let late = db.open();
+        late.busy_timeout(Duration::ZERO).unwrap();
+        late.execute_batch("PRAGMA locking_mode=EXCLUSIVE").unwrap();
+        let busy = late.query_row("SELECT count(*) FROM t", [], |_| Ok(())).unwrap_err();
+        assert_eq!(busy.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(one::<i64>(&late, "SELECT count(*) FROM t"), 1);
+        drop(late);
+        other.execute("INSERT INTO t VALUES (1)", []).unwrap();
+    }
+}
+
 #[test]
 fn two_names_of_one_store_share_the_writers_slot() {
     let db = Db::new(small(), "");
@@ -564,4 +683,30 @@ fn two_names_of_one_store_share_the_writers_slot() {
     b.execute("INSERT INTO t VALUES (2)", params![]).unwrap();
     assert!(sqlite::unregister("second-name.db"));
     assert_eq!(one::<i64>(&b, "SELECT sum(x) FROM t"), 3, "open connections go on");
+}
+
+/// Connections with a shared cache share one file; the functions used it beside each other.
+#[test]
+fn functions_of_connections_that_share_a_cache_take_turns() {
+    let db = Db::new(small(), "");
+    db.open().execute_batch("CREATE TABLE t (x)").unwrap();
+    let said = |c: &Connection| {
+        assert!(c.query_row("SELECT vellum_snapshot(NULL)", [], |_| Ok(())).is_err());
+        assert_eq!(one::<String>(c, "SELECT vellum_error()"), "a snapshot's name can't be NULL");
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let c = db.open_with("&cache=shared");
+                (0..20_000).for_each(|_| said(&c));
+            });
+        }
+    });
+    let (a, b) = (db.open_with("&cache=shared"), db.open_with("&cache=shared"));
+    a.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(
+        b.query_row("SELECT vellum_snapshot('inside')", [], |_| Ok(())).is_err(),
+        "one file, one transaction"
+    );
+    assert!(one::<i64>(&b, "SELECT count(*) FROM vellum_stats") > 0);
 }

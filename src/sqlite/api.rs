@@ -64,6 +64,7 @@ api! {
     ) -> c_int;
     declare_vtab = 50, sqlite3_declare_vtab: unsafe extern "C" fn(*mut ffi::sqlite3, *const c_char) -> c_int;
     file_control = 127, sqlite3_file_control: unsafe extern "C" fn(*mut ffi::sqlite3, *const c_char, c_int, *mut c_void) -> c_int;
+    get_autocommit = 60, sqlite3_get_autocommit: unsafe extern "C" fn(*mut ffi::sqlite3) -> c_int;
     log = 167, sqlite3_log: unsafe extern "C" fn(c_int, *const c_char, ...);
     malloc = 68, sqlite3_malloc: unsafe extern "C" fn(c_int) -> *mut c_void;
     result_error = 80, sqlite3_result_error: unsafe extern "C" fn(*mut ffi::sqlite3_context, *const c_char, c_int);

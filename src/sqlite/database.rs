@@ -34,9 +34,12 @@ impl Database {
         Database { store, writer: AtomicU64::new(0), owed: AtomicU64::new(0) }
     }
 
-    /// Takes the writer's slot for `file`, if it is free.
+    /// Takes the writer's slot for `file`, if it is free or `file` has it.
     pub(super) fn take_writer(&self, file: u64) -> bool {
-        self.writer.compare_exchange(0, file, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        match self.writer.compare_exchange(0, file, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(writer) => writer == file,
+        }
     }
 
     /// Gives the slot back, if `file` has it.

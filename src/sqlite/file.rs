@@ -2,7 +2,8 @@
 //!
 //! SQLite's locks become versions. SHARED pins the current version, and everything is read there until the lock is dropped; so
 //! readers see one state and nobody waits for them. RESERVED takes the one slot for writers; it is refused with
-//! `SQLITE_BUSY_SNAPSHOT` if the pinned version is no longer the current one. EXCLUSIVE waits for nobody.
+//! `SQLITE_BUSY_SNAPSHOT` if the pinned version is no longer the current one. EXCLUSIVE waits for nobody. With `locking_mode=EXCLUSIVE`
+//! SHARED is never dropped, and takes the slot too: a version that others leave behind could never be written to again.
 //!
 //! Reading and writing the file's bytes is [`StoreFile`]'s part, with what was written laid over the version, also pages that a
 //! small cache spills in the middle of a transaction. It is committed, once, when SQLite says that the transaction is complete: at the end
@@ -48,10 +49,16 @@ pub(super) struct MainFile {
     /// Whether SQLite may hand over batches of atomic writes.
     pub(super) has_batches: bool,
     lock: c_int,
+    /// Whether SQLite keeps its locks from one transaction to the next (`locking_mode=EXCLUSIVE`).
+    pub(super) keeps_locks: bool,
     /// What is read, from SHARED on, and what was written and not committed.
     pub(super) file: Option<StoreFile>,
     failed: Option<c_int>,
     pub(super) durability: Durability,
+    /// SQLite's journal mode, as far as its pragmas tell.
+    pub(super) journal_mode: &'static str,
+    /// Where SQLite notes the connection that uses the file now (`SQLITE_FCNTL_PDB`); null if it never said. For `methods` only.
+    pub(super) connection: *const *mut ffi::sqlite3,
     /// The contents that SQLite's page cache is true for, as far as it is known.
     cached: Option<Identity>,
     /// What SQLite remembers of [`CHANGE_MARK`]: as it read or wrote it last.
@@ -80,9 +87,12 @@ impl MainFile {
             fixed,
             has_batches,
             lock: ffi::SQLITE_LOCK_NONE,
+            keeps_locks: false,
             file: None,
             failed: None,
             durability: Durability::Sync,
+            journal_mode: "delete",
+            connection: std::ptr::null(),
             cached: None,
             mark: None,
             lending: Lending::default(),
@@ -130,7 +140,7 @@ impl MainFile {
         self.file.as_ref().is_some_and(StoreFile::is_overtaken)
     }
 
-    fn is_changed(&self) -> bool {
+    pub(super) fn is_changed(&self) -> bool {
         self.file.as_ref().is_some_and(StoreFile::is_changed)
     }
 
@@ -154,13 +164,20 @@ impl MainFile {
 
     pub(super) fn lock(&mut self, level: c_int) -> c_int {
         if self.lock == ffi::SQLITE_LOCK_NONE {
+            let is_alone = self.keeps_locks && !self.is_read_only;
+            if is_alone && !self.database.take_writer(self.number) {
+                return ffi::SQLITE_BUSY;
+            }
             let pinned = match &self.fixed {
                 Some(snapshot) => Ok(snapshot.clone()),
                 None => self.database.store.try_snapshot(),
             };
             match pinned {
                 Ok(snapshot) => self.file = Some(StoreFile::new(snapshot)),
-                Err(error) => return self.note(&error, Doing::Locking),
+                Err(error) => {
+                    self.database.leave_writer(self.number);
+                    return self.note(&error, Doing::Locking);
+                }
             }
             self.lock = ffi::SQLITE_LOCK_SHARED;
         }
@@ -208,11 +225,13 @@ impl MainFile {
     }
 
     pub(super) fn unlock(&mut self, level: c_int) -> c_int {
-        if level < ffi::SQLITE_LOCK_RESERVED && self.is_writing() {
-            self.discard();
-            self.database.leave_writer(self.number);
-        }
         if level < ffi::SQLITE_LOCK_RESERVED {
+            if self.is_writing() {
+                self.discard();
+            }
+            if !self.keeps_locks || level == ffi::SQLITE_LOCK_NONE {
+                self.database.leave_writer(self.number);
+            }
             self.failed = None;
         }
         if level == ffi::SQLITE_LOCK_NONE {

@@ -6,8 +6,8 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use libsqlite3_sys as ffi;
@@ -15,7 +15,7 @@ use libsqlite3_sys as ffi;
 use super::api::{Api, api};
 use super::error::{Doing, code_of, tell};
 use super::file::MainFile;
-use super::methods::{guarded, main_of};
+use super::methods::{CALL, Call, guarded, is_main};
 use super::tables::{self, Value};
 use crate::error::{Error, Result};
 use crate::snapshot::Snapshot;
@@ -132,35 +132,47 @@ unsafe fn run(
         true => arguments.pop().flatten(),
         false => None,
     };
+    let work = |main: &mut MainFile| {
+        (function.run)(main, &arguments).inspect_err(|failure| {
+            main.message = Some(failure.message.clone());
+            tell(failure.code, &failure.message);
+        })
+    };
     // SAFETY: as the caller promises.
-    let main = unsafe { file_of(api, db, schema.as_deref()) }?;
-    (function.run)(main, &arguments).inspect_err(|failure| {
-        main.message = Some(failure.message.clone());
-        tell(failure.code, &failure.message);
-    })
+    unsafe { with_file(api, db, schema.as_deref(), work) }
 }
 
-/// The vellum file behind a schema of a connection.
+/// Calls `work` with the vellum file behind a schema of a connection. SQLite makes the call, as one of the file's methods: so nobody
+/// else uses the file meanwhile, not even a connection in another thread that shares it (`cache=shared`).
 ///
 /// # Safety
 /// `db` is an open connection that this thread may use, and no other reference to the file is in use.
-pub(super) unsafe fn file_of<'a>(
+pub(super) unsafe fn with_file<T>(
     api: &Api,
     db: *mut ffi::sqlite3,
     schema: Option<&str>,
-) -> Result<&'a mut MainFile, Failure> {
+    work: impl FnOnce(&mut MainFile) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let schema = schema.unwrap_or("main");
     let name = CString::new(schema).unwrap_or_default();
     let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
     // SAFETY: this operation's argument is a place for the file's address.
-    let main = unsafe {
+    let is_ours = unsafe {
         (api.file_control)(db, name.as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, (&raw mut file).cast());
-        main_of(file)
+        is_main(file)
     };
-    main.ok_or_else(|| Failure {
-        code: ffi::SQLITE_ERROR,
-        message: format!("{schema} is no database on vellum: open or attach one with vfs=vellum"),
-    })
+    if !is_ours {
+        return refuse(
+            ffi::SQLITE_ERROR,
+            format!("{schema} is no database on vellum: open or attach one with vfs=vellum"),
+        );
+    }
+    let (mut work, mut done) = (Some(work), None);
+    let mut run = |main: &mut MainFile| done = work.take().map(|work| work(main));
+    let mut call = Call { run: &mut run };
+    // SAFETY: the file is one of vellum's, so this operation's argument is a call.
+    unsafe { (api.file_control)(db, name.as_ptr(), CALL, (&raw mut call).cast()) };
+    done.unwrap_or_else(|| refuse(ffi::SQLITE_INTERNAL, "the database file wasn't reached"))
 }
 
 /// # Safety
@@ -219,7 +231,8 @@ fn integer(number: u64) -> Value {
 /// `vellum_snapshot(name)`: names what was committed last; gives its version.
 fn create_snapshot(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     check_may_change(main)?;
-    if main.is_writing() {
+    // A lock that is kept says nothing of a transaction.
+    if main.is_writing() && (main.is_changed() || !main.keeps_locks) {
         return refuse(ffi::SQLITE_BUSY, "a snapshot holds what is committed: commit or roll back first");
     }
     let snapshot = main.database.store.create_snapshot(argument(arguments, 0, "a snapshot's name")?)?;
@@ -243,6 +256,10 @@ fn version(main: &mut MainFile, _arguments: &[Option<String>]) -> Result<Value, 
 fn roll_back(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     let name = argument(arguments, 0, "a snapshot's name")?;
     check_may_change(main)?;
+    if main.keeps_locks && main.lock_level() > ffi::SQLITE_LOCK_NONE {
+        let message = "locking_mode=EXCLUSIVE keeps the version that was read: set it to NORMAL and read something first";
+        return refuse(ffi::SQLITE_BUSY, message);
+    }
     if main.is_writing() {
         return refuse(ffi::SQLITE_BUSY, "a transaction is being written: commit or roll it back first");
     }
@@ -269,10 +286,27 @@ fn chosen(main: &MainFile, arguments: &[Option<String>], at: usize) -> Result<Sn
     })
 }
 
+/// Refuses a name in the store's own directory: what lies there is the store's, which would write over it, or not open any more
+/// with a segment that isn't one.
+fn check_outside(snapshot: &Snapshot, target: &Path) -> Result<()> {
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (snapshot.core().path().canonicalize(), parent.canonicalize()) {
+        (Ok(store), Ok(parent)) if parent.starts_with(&store) => Err(Error::InvalidOption {
+            option: "the target",
+            value: target.display().to_string(),
+            expected: "a place outside the store's own directory is".to_owned(),
+        }),
+        // What isn't there is told when it is needed.
+        _ => Ok(()),
+    }
+}
+
 /// `vellum_clone(dir [, snapshot])`: a store of its own, without copying; gives its version.
 fn clone(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     let snapshot = chosen(main, arguments, 1)?;
-    let cloned = snapshot.clone_to(argument(arguments, 0, "the clone's directory")?)?;
+    let dir = Path::new(argument(arguments, 0, "the clone's directory")?);
+    check_outside(&snapshot, dir)?;
+    let cloned = snapshot.clone_to(dir)?;
     Ok(integer(cloned.version.0))
 }
 
@@ -304,27 +338,32 @@ fn export(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Fa
 /// ```
 ///
 /// # Errors
-/// [`Error::AlreadyExists`] if there is something of that name, [`Error::Io`], [`Error::Stream`] (a full disk among others), and
+/// [`Error::AlreadyExists`] if there is something of that name, [`Error::InvalidOption`] if it is in the store's own directory,
+/// [`Error::Io`], [`Error::Stream`] (a full disk among others), and
 /// what reading gives. The file isn't there then.
 pub fn export_file(snapshot: &Snapshot, path: impl AsRef<Path>) -> Result<u64> {
     let path = path.as_ref();
     if path.symlink_metadata().is_ok() {
         return Err(Error::AlreadyExists { dir: path.to_owned() });
     }
-    let mut staging = path.as_os_str().to_owned();
-    staging.push(format!(".exporting-{}", std::process::id()));
-    let staging = PathBuf::from(staging);
+    check_outside(snapshot, path)?;
+    // A name of its own, whoever else exports to the same file, and not longer for a long one.
+    let staging = format!(".vellum-exporting-{}-{:x}", std::process::id(), crate::open::random128());
+    let staging = path.with_file_name(staging);
     let io = |operation, file: &Path| {
         let file = file.to_owned();
         move |error| Error::io(operation, file, error)
     };
     let done = (|| {
         let file =
-            OpenOptions::new().write(true).create_new(true).open(&staging).map_err(io("create", &staging))?;
+            OpenOptions::new().write(true).create_new(true).open(&staging).map_err(io("create", path))?;
         let len = write_pages(snapshot, &file)?;
-        file.sync_all().map_err(io("sync", &staging))?;
+        file.sync_all().map_err(io("sync", path))?;
         // Fails if somebody else has made a file of that name meanwhile, where a rename would replace it.
-        std::fs::hard_link(&staging, path).map_err(io("name", path))?;
+        std::fs::hard_link(&staging, path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Error::AlreadyExists { dir: path.to_owned() },
+            _ => Error::io("name", path.to_owned(), error),
+        })?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))?;
         Ok(len)

@@ -4,6 +4,14 @@
 //! `ROLLBACK` and savepoints; after a crash it doesn't, since nothing of an unfinished transaction is in the store. So no
 //! journal ever reaches a disk, whatever `journal_mode` says.
 
+//!
+//! A super-journal, which SQLite writes for a transaction over several files, names their journals; whoever finds a journal after a
+//! crash looks there whether it still counts. For files of vellum's nobody will. An ordinary file's journal is on a disk, though, and
+//! would be taken for one that is done with, since a super-journal in memory is gone by then: the file would stay half written. So
+//! a super-journal takes no such name.
+
+use std::path::Path;
+
 /// Room that a journal begins with: enough for a transaction of a few small pages.
 const FIRST_BYTES: usize = 20 << 10;
 /// The greatest length that SQLite's 32-bit arithmetic on journals is held to here.
@@ -52,6 +60,14 @@ impl Journal {
     pub(super) fn truncate(&mut self, len: u64) {
         self.bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
     }
+}
+
+/// Whether what is written into a super-journal names the journal of a file that isn't one of vellum's.
+pub(super) fn names_ordinary_file(bytes: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default());
+    let file = name.strip_suffix("-journal").unwrap_or(&name);
+    // The system's VFS makes every path absolute, so a name without a directory is a registered one; and a store is a directory.
+    file.contains('/') && !Path::new(file).is_dir()
 }
 
 #[cfg(test)]

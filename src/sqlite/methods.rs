@@ -1,7 +1,7 @@
 //! What SQLite calls on a file that it has opened: the way from C into [`MainFile`] and [`Journal`], and back.
 //!
 //! SQLite calls the methods of one file from one thread at a time (it holds the connection's mutex, or was promised that the
-//! program does), so a `&mut` made here is the only one.
+//! program does, and that of the cache where connections share one), so a `&mut` made here is the only one.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
@@ -10,8 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use libsqlite3_sys as ffi;
 
 use super::api::{api, sqlite_string, text_of};
+use super::error::tell;
 use super::file::MainFile;
-use super::journal::Journal;
+use super::journal::{Journal, names_ordinary_file};
 use super::registry;
 use super::vfs::VFS_NAME;
 use crate::options::Durability;
@@ -28,6 +29,8 @@ pub(super) struct OpenFile {
 pub(super) struct JournalFile {
     base: ffi::sqlite3_file,
     journal: *mut Journal,
+    /// Whether it names the journals of a transaction over several files.
+    is_super: bool,
 }
 
 /// Calls `work`; a panic doesn't go on into C, but becomes `code`.
@@ -52,26 +55,28 @@ pub(super) unsafe fn place_main(file: *mut ffi::sqlite3_file, main: MainFile) {
 ///
 /// # Safety
 /// As [`place_main`].
-pub(super) unsafe fn place_journal(file: *mut ffi::sqlite3_file) {
+pub(super) unsafe fn place_journal(file: *mut ffi::sqlite3_file, is_super: bool) {
     let journal = Box::into_raw(Box::default());
-    let open = JournalFile { base: ffi::sqlite3_file { pMethods: &raw const JOURNAL }, journal };
+    let open = JournalFile { base: ffi::sqlite3_file { pMethods: &raw const JOURNAL }, journal, is_super };
     // SAFETY: as above.
     unsafe { file.cast::<JournalFile>().write(open) }
 }
 
-/// The database behind a file of SQLite's, if it is one of vellum's.
+/// Whether a file of SQLite's is a database on vellum.
 ///
 /// # Safety
-/// `file` is null or an open file, and nothing else uses it meanwhile.
-pub(super) unsafe fn main_of<'a>(file: *mut ffi::sqlite3_file) -> Option<&'a mut MainFile> {
-    if file.is_null() {
-        return None;
-    }
+/// `file` is null or an open file.
+pub(super) unsafe fn is_main(file: *mut ffi::sqlite3_file) -> bool {
     // SAFETY: an open file begins with its methods; those of `MAIN` are given to files of `place_main` alone.
-    unsafe {
-        let is_ours = std::ptr::eq((*file).pMethods, &raw const MAIN);
-        is_ours.then(|| &mut *(*file.cast::<OpenFile>()).main)
-    }
+    !file.is_null() && unsafe { std::ptr::eq((*file).pMethods, &raw const MAIN) }
+}
+
+/// The file control by which vellum's SQL functions reach their file; its argument is a [`Call`]. SQLite's own numbers are small.
+pub(super) const CALL: c_int = 0x7665_6c6c;
+
+/// What is done with a file as one of its methods, while SQLite keeps everybody else from it.
+pub(super) struct Call<'a> {
+    pub(super) run: &'a mut dyn FnMut(&mut MainFile),
 }
 
 /// # Safety
@@ -305,12 +310,36 @@ unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argum
                 unsafe { *argument.cast::<*mut c_char>() = sqlite_string(api, VFS_NAME) };
                 ffi::SQLITE_OK
             }
+            ffi::SQLITE_FCNTL_PDB => {
+                main.connection = argument.cast_const().cast();
+                ffi::SQLITE_OK
+            }
+            CALL => {
+                // SAFETY: this operation's argument is a call, which nobody else uses.
+                let call = unsafe { &mut *argument.cast::<Call<'_>>() };
+                (call.run)(main);
+                ffi::SQLITE_OK
+            }
             // SAFETY: this operation's argument is three strings.
             ffi::SQLITE_FCNTL_PRAGMA => unsafe { pragma(main, argument.cast()) },
             _ => ffi::SQLITE_NOTFOUND,
         }
     })
 }
+
+/// Whether the connection that uses the file is in a transaction that was begun with `BEGIN`: SQLite refuses some pragmas there.
+fn is_in_transaction(main: &MainFile) -> bool {
+    let Some(api) = api().filter(|_| !main.connection.is_null()) else { return false };
+    // SAFETY: the place is a field of the cache that has the file open, so it outlives the file. SQLite sets it before it calls a method
+    // on a connection's behalf, and that connection is open.
+    unsafe {
+        let connection = *main.connection;
+        !connection.is_null() && (api.get_autocommit)(connection) == 0
+    }
+}
+
+/// In the order in which SQLite compares what it is given with the beginning of each.
+const JOURNAL_MODES: [&str; 6] = ["delete", "persist", "off", "truncate", "memory", "wal"];
 
 /// Looks at a pragma before SQLite does.
 ///
@@ -321,22 +350,32 @@ unsafe fn pragma(main: &mut MainFile, strings: *mut *mut c_char) -> c_int {
     let (name, value) = unsafe { (text_of(*strings.add(1)), text_of(*strings.add(2))) };
     let (Some(name), Some(value)) = (name, value) else { return ffi::SQLITE_NOTFOUND };
     let value = value.to_ascii_lowercase();
-    if name.eq_ignore_ascii_case("synchronous") {
+    if name.eq_ignore_ascii_case("synchronous") && !is_in_transaction(main) {
         // As with a WAL: with NORMAL a power cut may cost the last transactions, and nothing else.
         main.durability = match value.as_str() {
             "off" | "no" | "false" | "0" | "normal" | "1" => Durability::Buffered,
             _ => Durability::Sync,
         };
     }
+    if name.eq_ignore_ascii_case("locking_mode") {
+        main.keeps_locks = match value.as_str() {
+            "exclusive" => true,
+            "normal" => false,
+            _ => main.keeps_locks,
+        };
+    }
     if name.eq_ignore_ascii_case("journal_mode")
-        && value == "wal"
-        && let Some(api) = api()
+        && let Some(mode) = JOURNAL_MODES.into_iter().find(|mode| mode.starts_with(&value))
     {
-        // SQLite would note the WAL in the file before it found out that there can be none. It answers with the mode
-        // that stays where one can't be had.
-        // SAFETY: as above; SQLite frees the answer.
-        unsafe { *strings = sqlite_string(api, "delete") };
-        return ffi::SQLITE_OK;
+        if mode != "wal" {
+            main.journal_mode = mode;
+        } else if let Some(api) = api() {
+            // SQLite would note the WAL in the file before it found out that there can be none, if it keeps its locks. It answers
+            // with the mode that stays where one can't be had.
+            // SAFETY: as above; SQLite frees the answer.
+            unsafe { *strings = sqlite_string(api, main.journal_mode) };
+            return ffi::SQLITE_OK;
+        }
     }
     ffi::SQLITE_NOTFOUND
 }
@@ -369,8 +408,18 @@ unsafe extern "C" fn journal_write(
     offset: i64,
 ) -> c_int {
     guarded(ffi::SQLITE_IOERR_WRITE, || {
-        // SAFETY: SQLite's file and buffer.
-        match unsafe { journal(file).write(source(bytes, len), unsigned(offset)) } {
+        // SAFETY: SQLite's file, which `place_journal` made, and buffer.
+        let (is_super, bytes) = unsafe { ((*file.cast::<JournalFile>()).is_super, source(bytes, len)) };
+        if is_super && names_ordinary_file(bytes) {
+            return tell(
+                ffi::SQLITE_CANTOPEN,
+                "a transaction that begins on vellum can't write ordinary files too, which a crash would leave half written: \
+                 open the ordinary file first and attach this one, or set `PRAGMA main.journal_mode=MEMORY` if there is one \
+                 ordinary file",
+            );
+        }
+        // SAFETY: as above.
+        match unsafe { journal(file).write(bytes, unsigned(offset)) } {
             true => ffi::SQLITE_OK,
             false => ffi::SQLITE_NOMEM,
         }

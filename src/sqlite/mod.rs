@@ -41,8 +41,10 @@
 //! - `journal_mode` is SQLite's own affair, for `ROLLBACK` within a process: journals stay in memory. `WAL` answers with another
 //!   mode, since there is nothing for it to do.
 //! - A writer that read an older version gets `SQLITE_BUSY_SNAPSHOT`, as with a WAL; `BEGIN IMMEDIATE` waits for its turn with the busy
-//!   handler. `BEGIN EXCLUSIVE` is the same: readers go on.
-//! - A commit over several attached databases is atomic in each, not over all of them; as with a WAL.
+//!   handler. `BEGIN EXCLUSIVE` is the same: readers go on. `PRAGMA locking_mode=EXCLUSIVE` keeps the turn from the first read on (of an
+//!   attached database if its schema is named in the pragma).
+//! - A commit over several attached databases is atomic in each, not over all of them; as with a WAL. To write ordinary files in the
+//!   same transaction, open one of them first and attach the databases on vellum: the other way round it is refused.
 //! - A commit that fails (a full disk, say) leaves the store as it was, and SQLite with the error.
 //! - A transaction's pages are in memory until it commits, `VACUUM` included: see
 //!   [`Options::transaction_memory`](crate::Options::transaction_memory).

@@ -11,7 +11,7 @@ use libsqlite3_sys as ffi;
 
 use super::api::{Api, api, sqlite_string};
 use super::file::MainFile;
-use super::functions::{Failure, file_of, set_result};
+use super::functions::{Failure, set_result, with_file};
 use super::methods::guarded;
 use crate::error::Result;
 
@@ -264,8 +264,11 @@ unsafe extern "C" fn filter(
             (cursor, connected, schema)
         };
         // SAFETY: the table's own connection, in whose statement this is.
-        let rows = unsafe { file_of(api, connected.db, schema.as_deref()) }
-            .and_then(|main| (connected.table.rows)(main).map_err(Failure::from));
+        let rows = unsafe {
+            with_file(api, connected.db, schema.as_deref(), |main| {
+                (connected.table.rows)(main).map_err(Failure::from)
+            })
+        };
         cursor.at = 0;
         match rows {
             Ok(rows) => {

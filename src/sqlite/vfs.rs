@@ -128,7 +128,7 @@ unsafe extern "C" fn open(
     guarded(ffi::SQLITE_CANTOPEN, || {
         if flags & JOURNALS != 0 {
             // SAFETY: SQLite gives `szOsFile` bytes for the file.
-            unsafe { methods::place_journal(file) };
+            unsafe { methods::place_journal(file, flags & ffi::SQLITE_OPEN_SUPER_JOURNAL != 0) };
             return ffi::SQLITE_OK;
         }
         if flags & ffi::SQLITE_OPEN_WAL != 0 {
