@@ -3,7 +3,6 @@
 //! SQLite keeps a rollback journal so that it can take back what it wrote into the file. Within a process it still needs one, for
 //! `ROLLBACK` and savepoints; after a crash it doesn't, since nothing of an unfinished transaction is in the store. So no
 //! journal ever reaches a disk, whatever `journal_mode` says.
-
 //!
 //! A super-journal, which SQLite writes for a transaction over several files, names their journals; whoever finds a journal after a
 //! crash looks there whether it still counts. For files of vellum's nobody will. An ordinary file's journal is on a disk, though, and
