@@ -35,7 +35,7 @@ use crate::table::root::Root;
 use crate::table::slab::Slab;
 
 /// Stands in the directory while a store is being created: what is found beside it is unfinished.
-pub(crate) const CREATING: &str = "creating";
+const CREATING: &str = "creating";
 
 /// What a store in use tells about itself (see `Options::status_every`): one that is found was left by a crash.
 const STATUS: [&str; 2] = ["status.json", "status.new"];
@@ -176,16 +176,11 @@ pub(crate) fn half(random: u128) -> u64 {
 
 /// Creates an empty store. A crash on the way leaves the `creating` mark, and the next opening begins anew.
 fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Result<()> {
-    let full = |operation: &'static str, name: &str, bytes: u64| {
-        let path = storage.path(name);
-        move |error| disk_error(operation, path, bytes, error)
-    };
     if !leftovers.iter().any(|name| name == CREATING) {
-        storage.create(CREATING, 0).map_err(full("create", CREATING, 0))?;
-        storage.sync_dir().map_err(full("sync", "", 0))?;
+        mark(storage)?;
     }
     for name in leftovers.iter().filter(|name| *name != CREATING) {
-        storage.remove(name).map_err(full("remove", name, 0))?;
+        storage.remove(name).map_err(|error| disk_error("remove", storage.path(name), 0, error))?;
     }
     let geometry = options.geometry();
     let store_id = StoreId(random128());
@@ -224,10 +219,24 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         identity: None,
         history: HistorySection::default(),
     };
-    found(storage, &header, &catalog)
+    found(storage, &header, &catalog)?;
+    unmark(storage)
 }
 
-/// Begins a store of what is there already: its log's first segment, then both catalog slots, and then it is one.
+/// Puts the `creating` mark on an empty storage, before anything else is durable there.
+pub(crate) fn mark(storage: &dyn Storage) -> Result<()> {
+    let made = storage.create(CREATING, 0).and_then(|_| storage.sync_dir());
+    made.map_err(|error| disk_error("create", storage.path(CREATING), 0, error))
+}
+
+/// Takes the mark away: from here on the store is there.
+pub(crate) fn unmark(storage: &dyn Storage) -> Result<()> {
+    let removed = storage.remove(CREATING).and_then(|()| storage.sync_dir());
+    removed.map_err(|error| disk_error("remove", storage.path(CREATING), 0, error))
+}
+
+/// Begins a store of what is there already: its log's first segment and both catalog slots. All of it is durable then, under names that
+/// are.
 pub(crate) fn found(storage: &dyn Storage, header: &SegmentHeader, catalog: &Catalog) -> Result<()> {
     let full = |operation: &'static str, name: &str, bytes: u64| {
         let path = storage.path(name);
@@ -245,13 +254,12 @@ pub(crate) fn found(storage: &dyn Storage, header: &SegmentHeader, catalog: &Cat
         &name,
         geometry.page_bytes(),
     ))?;
-    segment.sync().map_err(full("sync", &name, 0))?;
     let mut slots = CatalogSlots::create(storage)?;
-    // Both slots, so that a store is never without a second one.
+    // Both slots, so that a store is never without a second one. Only the newer one is synced: it is enough after a crash, and until the
+    // first checkpoint has overwritten the other one, durably, nobody needs that.
+    slots.write_unsynced(catalog)?;
+    segment.sync().map_err(full("sync", &name, 0))?;
     slots.write(catalog)?;
-    slots.write(catalog)?;
-    storage.sync_dir().map_err(full("sync", "", 0))?;
-    storage.remove(CREATING).map_err(full("remove", CREATING, 0))?;
     storage.sync_dir().map_err(full("sync", "", 0))
 }
 

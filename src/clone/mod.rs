@@ -15,6 +15,8 @@
 mod files;
 mod fork;
 mod target;
+#[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +30,7 @@ use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
 use crate::format::segment::SegmentHeader;
 use crate::id::{StoreId, Version};
-use crate::open::{found, random128};
+use crate::open::{found, random128, unmark};
 use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
 use crate::snapshot::Snapshot;
@@ -95,7 +97,7 @@ impl Snapshot {
         let staging = Staging::new(dir, "cloning");
         staging.check_parent()?;
         let done = {
-            let storage = FileStorage::open(&staging.path, true)?;
+            let storage = FileStorage::staged(&staging.path)?;
             self.clone_into(&storage, Some(&staging.path), observer)?
         };
         staging.become_store(dir)?;
@@ -130,6 +132,9 @@ impl Snapshot {
         bring.copy_rest(&pieces, &mut meter)?;
         let (header, catalog) = child(core, root, &pieces);
         found(storage, &header, &catalog)?;
+        if dir.is_none() {
+            unmark(storage)?;
+        }
         meter.report()?;
         Ok(Cloned { version: catalog.roots[0].version, ..bring.done })
     }

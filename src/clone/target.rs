@@ -9,7 +9,7 @@ use super::files::Piece;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::log::backing::disk_error;
-use crate::open::CREATING;
+use crate::open::mark;
 use crate::progress::Meter;
 use crate::storage::Storage;
 
@@ -33,10 +33,8 @@ impl<'a> Bring<'a> {
 
     /// Links what can be linked, or shares its blocks.
     pub(super) fn link(&mut self, pieces: &[Piece]) -> Result<()> {
-        // Whatever is found beside it is unfinished.
-        let made = self.to.create(CREATING, 0).and_then(|_| self.to.sync_dir());
-        made.map_err(|error| disk_error("create", self.to.path(CREATING), 0, error))?;
-        let Some(dir) = self.dir else { return Ok(()) };
+        // Whatever is found beside the mark is unfinished. What is staged tells it by where it is.
+        let Some(dir) = self.dir else { return mark(self.to) };
         for piece in pieces {
             let (from, to) = (piece.owner.storage(), dir.join(&piece.name));
             if from.link(&piece.name, &to).is_ok() {

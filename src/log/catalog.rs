@@ -99,11 +99,29 @@ impl CatalogSlots {
 
     /// Overwrites the older slot and syncs it. After an error the newest slot is what it was.
     pub(crate) fn write(&mut self, catalog: &Catalog) -> Result<()> {
+        let index = self.fill(catalog)?;
+        self.files[index].sync().map_err(|error| Error::io("sync", self.paths[index].clone(), error))?;
+        self.note_written(index);
+        Ok(())
+    }
+
+    /// The same without the sync, for a slot that nobody relies on: [`CatalogSlots::write`] has to follow at once.
+    pub(crate) fn write_unsynced(&mut self, catalog: &Catalog) -> Result<()> {
+        let index = self.fill(catalog)?;
+        self.note_written(index);
+        Ok(())
+    }
+
+    fn note_written(&mut self, index: usize) {
+        (self.newest, self.sequence) = (index, self.sequence + 1);
+    }
+
+    /// Writes to the older slot, and says which one that is.
+    fn fill(&self, catalog: &Catalog) -> Result<usize> {
         let index = 1 - self.newest;
         let path = || self.paths[index].clone();
-        let sequence = self.sequence + 1;
         let bytes = catalog
-            .encode(sequence)
+            .encode(self.sequence + 1)
             .map_err(|found| Error::corrupt(path(), 0, "a catalog that can be written", found))?;
         let needed = bytes.len() as u64;
         let file = &self.files[index];
@@ -114,8 +132,6 @@ impl CatalogSlots {
         }
         file.write_all_at(&[IoSlice::new(&bytes)], 0)
             .map_err(|error| disk_error("write to", path(), needed, error))?;
-        file.sync().map_err(|error| Error::io("sync", path(), error))?;
-        (self.newest, self.sequence) = (index, sequence);
-        Ok(())
+        Ok(index)
     }
 }

@@ -56,11 +56,8 @@ impl FileStorage {
     /// [`Error::NotADirectory`] if the path leads to or through something else; [`Error::ReadOnly`] if nothing can be
     /// written there; [`Error::Locked`] if another handle has it, here or in another process; [`Error::Io`] otherwise.
     pub fn open(dir: &Path, create: bool) -> Result<FileStorage> {
-        make_dir(dir, create)?;
-        let handle = File::open(dir).map_err(|source| Error::io("open", dir.to_owned(), source))?;
-        let lock = lock_dir(dir, &handle, create)?;
-        check_writable(dir, &handle)?;
-        let storage = FileStorage { dir: dir.to_owned(), handle, lock };
+        let storage = FileStorage::take(dir, create)?;
+        check_writable(dir, &storage.handle)?;
         let is_empty =
             is_empty(&storage.handle).map_err(|source| Error::io("list", dir.to_owned(), source))?;
         // An empty directory may be one that an earlier attempt made without living to sync it.
@@ -68,6 +65,19 @@ impl FileStorage {
             storage.sync_own_name()?;
         }
         Ok(storage)
+    }
+
+    /// Makes and locks a directory that will be moved to its place once it is whole: after a crash before that nobody needs its
+    /// name, so no sync makes it durable.
+    pub(crate) fn staged(dir: &Path) -> Result<FileStorage> {
+        FileStorage::take(dir, true)
+    }
+
+    fn take(dir: &Path, create: bool) -> Result<FileStorage> {
+        make_dir(dir, create)?;
+        let handle = File::open(dir).map_err(|source| Error::io("open", dir.to_owned(), source))?;
+        let lock = lock_dir(dir, &handle, create)?;
+        Ok(FileStorage { dir: dir.to_owned(), handle, lock })
     }
 
     /// Makes the directory's own name in its parent durable.

@@ -81,7 +81,7 @@ impl Store {
         staging.check_parent()?;
         let mut reader = StreamReader::begin(r, reading, Meter::new("import", None, observer))?;
         check_asked(&reader, &options)?;
-        load(&mut reader, Arc::new(FileStorage::open(&staging.path, true)?), &options)?;
+        load(&mut reader, Arc::new(FileStorage::staged(&staging.path)?), &options)?;
         staging.become_store(dir)?;
         Store::open(dir, options)
     }
