@@ -256,10 +256,10 @@ impl Core {
     }
 
     /// Makes a file ready for the log to go on in, if `pace` bytes more lead it there. What fails costs speed and nothing else.
-    /// Goes on with `begun` until somebody commits, and leaves there what isn't whole by then.
+    /// Goes on with `begun` until somebody commits, and leaves there what isn't done by then.
     fn make_spare(&self, begun: &mut Option<SpareInMaking>, pace: u64) -> Result<()> {
-        let allows = self.options.pool_max() > 0 && self.log.lock().appender.wants_spare(pace);
-        if !allows || self.is_disk_short() {
+        let Some(until) = self.log.lock().appender.wants_spare(pace) else { return Ok(()) };
+        if self.options.pool_max() == 0 || self.is_disk_short() {
             return Ok(());
         }
         let mut spare = match begun.take() {
@@ -267,14 +267,17 @@ impl Core {
             None => SpareInMaking::begin(&self.segments)?,
         };
         let before = self.appended();
-        let whole = loop {
-            match self.check_poison().and_then(|()| spare.step(&self.segments)) {
+        let done = loop {
+            match self.check_poison().and_then(|()| spare.step(&self.segments, until)) {
                 Ok(false) if self.appended() == before => {}
-                done => break done,
+                ended => break ended,
             }
         };
-        match whole {
-            Ok(true) => self.log.lock().appender.keep_spare(SPARE.to_owned()),
+        match done {
+            Ok(true) => {
+                let written = spare.written(&self.segments);
+                self.log.lock().appender.keep_spare(SPARE.to_owned(), written);
+            }
             Ok(false) => *begun = Some(spare),
             Err(error) => {
                 spare.give_up(&self.segments);

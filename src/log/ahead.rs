@@ -3,10 +3,11 @@
 //! Overwriting blocks that were written before syncs in about half the time of writing new ones, which takes a commit of
 //! the file system's journal too. A recycled segment is such a file. A fresh one is written with zeros ahead of the log, by the
 //! commit that comes to its edge, [`PREPARE_BYTES`] at a time; or by the store's thread while few commit: as far ahead as the log went
-//! when it last grew ([`Appender::prepare_ahead`]), and a whole spare file for the log to go on in when none stands ready and
-//! that would lead beyond the segment ([`Appender::wants_spare`]). Zeros that no commit comes to are written for nothing, so no more of
-//! them are than what is used if the next commits are like the last. (Beside many commits the thread would only take the disk from them: tried, and it
-//! made them slower.) Only where batches are synced does it pay, and in a commit only where they are small: a large one would be
+//! when it last grew ([`Appender::prepare_ahead`]), and a spare file for the log to go on in when none stands ready and that would lead
+//! beyond the segment ([`Appender::wants_spare`]). Zeros that no commit comes to are written for nothing, so no more of them are
+//! than what is used if the next commits are like the last: a spare file has its whole length and all its blocks, and zeros as far as the
+//! log would then come. What is missing when the log has come there is written as in a fresh segment. (Beside many commits the thread
+//! would only take the disk from them: tried, and it made them slower.) Only where batches are synced does it pay, and in a commit only where they are small: a large one would be
 //! written twice.
 
 use std::io::IoSlice;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use super::append::Appender;
 use super::backing::{create_anew, disk_error};
 use super::failure::AppendFailure;
+use super::geometry::Geometry;
+use super::ready::Ready;
 use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
 use crate::storage::StorageFile;
@@ -32,7 +35,7 @@ const RESERVE_BYTES: u64 = 4 << 20;
 /// The most that is made ready ahead of the log while few commit, however much came in one go before.
 const AHEAD_BYTES: u64 = 16 << 20;
 /// Zeros that the store's thread writes, and syncs, in one go: what a commit's sync beside it may have to wait for.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: u64 = 256 << 10;
 
 /// Zeros that one call writes. The kernel keeps what one call writes to a new file in one folio (large folios, Linux 6.16 for ext4),
 /// and a sync walks the whole folio that a commit has written to: measured, commits of 8 KiB took 7% longer in folios of 1 MiB.
@@ -52,14 +55,34 @@ pub(super) struct Room {
     pub(super) has_syncs: bool,
 }
 
+impl Room {
+    /// What a segment has that the log enters, the first `written` slots of whose file were written before. A used file and a spare one
+    /// have all their blocks.
+    pub(super) fn on_entry(written: u32, geometry: Geometry) -> Room {
+        let reserved = if written > 0 { geometry.segment_slots() } else { 0 };
+        Room { prepared: written, reserved, has_syncs: false }
+    }
+}
+
+/// How far the zeros go at a time.
+fn prepare_bytes(geometry: Geometry) -> u64 {
+    PREPARE_BYTES.min(geometry.segment_bytes() / PREPARE_SHARE).max(geometry.page_bytes())
+}
+
+/// What the store's thread writes of them, and syncs, in one go.
+fn piece_bytes(geometry: Geometry) -> u64 {
+    PIECE_BYTES.min(prepare_bytes(geometry))
+}
+
 impl Appender {
-    fn slots_in(&self, bytes: u64) -> u32 {
-        u32::try_from(bytes / self.segments.geometry().page_bytes()).expect("a few MiB").max(1)
+    /// How many of the active segment's slots were written before, and how many have blocks.
+    #[cfg(test)]
+    pub(crate) fn prepared_and_reserved(&self) -> (u32, u32) {
+        (self.room.prepared, self.room.reserved)
     }
 
-    /// How far the zeros go at a time.
-    fn prepare_bytes(&self) -> u64 {
-        PREPARE_BYTES.min(self.segments.geometry().segment_bytes() / PREPARE_SHARE)
+    fn slots_in(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes / self.segments.geometry().page_bytes()).expect("a few MiB").max(1)
     }
 
     /// Sees to it that the next `slots` slots have disk blocks and, where it pays, were written before.
@@ -69,7 +92,8 @@ impl Appender {
         self.room.has_syncs |= will_sync;
         let is_small = u64::from(slots) * self.segments.geometry().page_bytes() <= SMALL_BYTES;
         if will_sync && is_small && end > self.room.prepared {
-            let until = end.saturating_add(self.slots_in(self.prepare_bytes())).min(self.room.reserved);
+            let more = self.slots_in(prepare_bytes(self.segments.geometry()));
+            let until = end.saturating_add(more).min(self.room.reserved);
             self.write_zeros_until(until)?;
         }
         Ok(())
@@ -129,19 +153,24 @@ impl Appender {
         let Some(slots) = self.unprepared(pace) else { return Ok(None) };
         // Nobody else writes to the file meanwhile.
         self.flush()?;
-        let piece = self.slots_in((PIECE_BYTES as u64).min(self.prepare_bytes()));
+        let piece = self.slots_in(piece_bytes(self.segments.geometry()));
         let until = slots.start.saturating_add(piece).min(slots.end);
         self.reserve_until(until)?;
         self.write_zeros_until(until)?;
         Ok(Some(self.position.segment))
     }
 
-    /// Whether the log, in which batches are synced, has to go on in a fresh file if it grows by `pace` bytes.
-    pub(crate) fn wants_spare(&self, pace: u64) -> bool {
-        self.room.has_syncs
-            && self.position.next_is_fresh
-            && self.pool_len() == 0
-            && self.slot_after(pace) > self.segments.geometry().segment_slots()
+    /// If the log, in which batches are synced, has to go on in a fresh file if it grows by `pace` bytes: how many bytes of that one it
+    /// then comes to, in whole pieces.
+    pub(crate) fn wants_spare(&self, pace: u64) -> Option<u64> {
+        let geometry = self.segments.geometry();
+        let beyond = self.slot_after(pace).saturating_sub(geometry.segment_slots());
+        // Where the next segment stands ready the log enters no other file.
+        let needs_file = self.position.next_is_fresh && !self.ready.is_some_and(Ready::is_durable);
+        (self.room.has_syncs && needs_file && self.pool_len() == 0 && beyond > 0).then(|| {
+            let with_header = geometry.offset(beyond.saturating_add(1));
+            with_header.next_multiple_of(piece_bytes(geometry)).min(geometry.segment_bytes())
+        })
     }
 }
 
@@ -171,21 +200,28 @@ impl SpareInMaking {
         Ok(SpareInMaking { file, at: 0 })
     }
 
-    /// Writes a further piece, and syncs it. `true` once the file is whole, and durable.
-    pub(crate) fn step(&mut self, segments: &Segments) -> Result<bool> {
-        let (storage, len) = (segments.storage(), segments.geometry().segment_bytes());
-        let path = || storage.path(SPARE);
-        let end = len.min(self.at + PIECE_BYTES as u64);
+    /// Writes a further piece, and syncs it, and thereby the file's length. `true` once the file's first `until` bytes are zeros that were
+    /// written, and all of it is durable.
+    pub(crate) fn step(&mut self, segments: &Segments, until: u64) -> Result<bool> {
+        let (storage, geometry) = (segments.storage(), segments.geometry());
+        let (path, len) = (|| storage.path(SPARE), geometry.segment_bytes());
+        // It may be there already, if less is wanted now.
+        let end = until.min(self.at + piece_bytes(geometry)).max(self.at);
         write_zeros(self.at..end, |zeros, at| {
             let written = self.file.write_all_at(&[IoSlice::new(zeros)], at);
             written.map_err(|error| disk_error("write to", path(), len, error))
         })?;
         self.file.sync().map_err(|error| Error::io("sync", path(), error))?;
         self.at = end;
-        if end == len {
+        if end >= until {
             storage.sync_dir().map_err(|error| Error::io("sync", storage.path(""), error))?;
         }
-        Ok(end == len)
+        Ok(end >= until)
+    }
+
+    /// The slots that were written.
+    pub(crate) fn written(&self, segments: &Segments) -> u32 {
+        u32::try_from(self.at / segments.geometry().page_bytes()).expect("at most a segment")
     }
 
     pub(crate) fn give_up(self, segments: &Segments) {

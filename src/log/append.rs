@@ -94,6 +94,14 @@ impl Plan {
     }
 }
 
+/// A file of a whole segment's length, with all its blocks, that belongs to no segment.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) name: String,
+    /// Slots before this one were written before.
+    pub(super) written: u32,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Appender {
@@ -107,8 +115,8 @@ pub(crate) struct Appender {
     /// The lowest number that no segment ever had, and lower ones whose segments are gone.
     pub(super) fresh: u32,
     pub(super) vacant: BTreeSet<u32>,
-    /// Files of whole segments' length that nobody needs, by name: written before, so better than fresh ones.
-    pub(super) spares: Vec<String>,
+    /// Files that nobody needs, those of which the most was written last: better than fresh ones.
+    pub(super) spares: Vec<Spare>,
     /// The next segment, as far as it was made ready.
     pub(super) ready: Option<Ready>,
     /// Segments that are being packed: not to be used again meanwhile.

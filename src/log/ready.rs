@@ -40,8 +40,8 @@ struct Entrance {
     generation: u32,
     /// The file was made or renamed for it.
     is_new: bool,
-    /// All of the file was written before.
-    was_used: bool,
+    /// Slots of the file that were written before.
+    written: u32,
 }
 
 /// A segment that is being made ready.
@@ -52,16 +52,24 @@ pub(crate) struct Making {
     /// The file was made just now, and its length isn't durable.
     is_made: bool,
     is_new: bool,
-    was_used: bool,
+    written: u32,
     generation: u32,
     /// The header's write, for [`Appender::synced`].
     write: u64,
 }
 
 impl Ready {
-    /// Whether all of its file was written before.
-    pub(super) fn was_used(self) -> bool {
-        matches!(self.stage, Stage::Durable(Entrance { was_used: true, .. }))
+    /// Whether the log can enter it.
+    pub(super) fn is_durable(self) -> bool {
+        matches!(self.stage, Stage::Durable(_))
+    }
+
+    /// How many slots of its file were written before, as far as the log can enter it.
+    pub(super) fn written(self) -> u32 {
+        match self.stage {
+            Stage::Begun => 0,
+            Stage::Durable(entrance) => entrance.written,
+        }
     }
 
     /// What is left of it when the log has stepped back from the segment.
@@ -76,10 +84,12 @@ impl Appender {
         self.ready.is_none() && self.position.slot > self.segments.geometry().segment_slots() / 16
     }
 
-    /// Whether a file that is in use under the segment's name was written whole, before the log comes there at `sequence`.
-    pub(super) fn was_used(&self, segment: &Segment, sequence: u64) -> bool {
+    /// How many slots were written before of a file that is in use under the segment's name, when the log comes there at `sequence`: all,
+    /// unless it came there before and has stepped back.
+    pub(super) fn written_in(&self, segment: &Segment, sequence: u64) -> u32 {
         let is_older = self.files.get(&segment.number).is_some_and(|(_, at)| *at < sequence);
-        is_older && self.segments.generation(segment) > 0
+        let was_used = is_older && self.segments.generation(segment) > 0;
+        if was_used { self.segments.geometry().segment_slots() } else { 0 }
     }
 
     /// Begins to make the next segment ready: sees to it that it has a file.
@@ -93,14 +103,14 @@ impl Appender {
         let sequence = self.position.sequence + 1;
         let segments = self.segments.clone();
         let segment = segments.add(number, 0);
-        let is_spare = is_new && self.adopt_spare(segment);
-        let is_made = is_new && !is_spare;
+        let spare = if is_new { self.adopt_spare(segment) } else { None };
+        let is_made = is_new && spare.is_none();
         if is_made {
             segments.create_file(segment).map_err(AppendFailure::Clean)?;
         }
-        let was_used = is_spare || (!is_new && self.was_used(segment, sequence));
+        let written = if is_new { spare.unwrap_or(0) } else { self.written_in(segment, sequence) };
         let generation = segments.generation(segment) + 1;
-        Ok(Some(Making { number, sequence, is_made, is_new, was_used, generation, write: 0 }))
+        Ok(Some(Making { number, sequence, is_made, is_new, written, generation, write: 0 }))
     }
 
     /// Whether the log has not come to the segment, or given it up, since [`Appender::begin_next`].
@@ -150,8 +160,8 @@ impl Appender {
         if !self.is_making(making) {
             return;
         }
-        let Making { number, sequence, is_new, was_used, generation, write, .. } = *making;
-        let entrance = Entrance { generation, is_new, was_used };
+        let Making { number, sequence, is_new, written, generation, write, .. } = *making;
+        let entrance = Entrance { generation, is_new, written };
         self.ready = self.ready.map(|ready| Ready { stage: Stage::Durable(entrance), ..ready });
         self.files.insert(number, (generation, sequence));
         self.segments.begin_generation(self.segments.add(number, 0), generation);
@@ -173,8 +183,7 @@ impl Appender {
         let (generation, sequence) = (entrance.generation, sequence + 1);
         self.position =
             Position { segment: number, generation, sequence, slot: 1, digest, next, next_is_fresh };
-        let written = if entrance.was_used { self.segments.geometry().segment_slots() } else { 1 };
-        self.room = Room { prepared: written, reserved: written, has_syncs: false };
+        self.room = Room::on_entry(entrance.written, self.segments.geometry());
         self.leave_tail();
         self.segments.read_from_file(left);
         self.note_appended(self.segments.geometry().page_bytes());

@@ -4,9 +4,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::ahead::Room;
-use super::append::{Appender, Position};
+use super::append::{Appender, Position, Spare};
 use super::failure::AppendFailure;
-use super::ready::Ready;
 use super::segment::{Segment, file_name};
 use super::unsynced::sync_file;
 use crate::error::Error;
@@ -66,24 +65,27 @@ impl Appender {
         self.show_pool();
     }
 
-    /// Keeps a file that nobody needs for the log to go on in.
-    pub(crate) fn keep_spare(&mut self, name: String) {
-        self.spares.push(name);
+    /// Keeps a file that nobody needs for the log to go on in; its first `written` slots were written.
+    pub(crate) fn keep_spare(&mut self, name: String, written: u32) {
+        self.spares.push(Spare { name, written });
+        self.spares.sort_by_key(|spare| spare.written);
         self.show_pool();
     }
 
     /// How many of the files that stand ready are wanted where nobody commits, so that the log can go on for half a segment at least in
     /// blocks that were written before.
     pub(crate) fn files_wanted_at_rest(&self) -> usize {
-        let written = self.room.prepared.saturating_sub(self.position.slot);
-        let has_room = written >= self.segments.geometry().segment_slots() / 2;
-        let has_next = !self.position.next_is_fresh || self.ready.is_some_and(Ready::was_used);
+        let half = self.segments.geometry().segment_slots() / 2;
+        let has_room = self.room.prepared.saturating_sub(self.position.slot) >= half;
+        let has_next = !self.position.next_is_fresh || self.ready.is_some_and(|next| next.written() >= half);
         usize::from(!has_room && !has_next)
     }
 
-    /// Gives up the spare files that come to more than `most` together with the pool.
+    /// Gives up the spare files that come to more than `most` together with the pool, those of which the least was written first.
     pub(crate) fn take_spares(&mut self, most: usize) -> Vec<String> {
-        let gone = self.spares.split_off(most.saturating_sub(self.pool.len()).min(self.spares.len()));
+        let kept = most.saturating_sub(self.pool.len());
+        let gone = self.spares.drain(..self.spares.len().saturating_sub(kept));
+        let gone = gone.map(|spare| spare.name).collect();
         self.show_pool();
         gone
     }
@@ -162,15 +164,16 @@ impl Appender {
         }
     }
 
-    /// Gives a segment that has no file one of the spare ones. If that fails there is still the making of a fresh one.
-    pub(super) fn adopt_spare(&mut self, segment: &Segment) -> bool {
+    /// Gives a segment that has no file one of the spare ones. Returns how many slots of it were written before. If that fails there is
+    /// still the making of a fresh one.
+    pub(super) fn adopt_spare(&mut self, segment: &Segment) -> Option<u32> {
         // One of that very name must not be used for another segment afterwards.
         let own = file_name(segment.number);
-        let spare = match self.spares.iter().position(|name| *name == own) {
-            Some(at) => Some(self.spares.swap_remove(at)),
-            None => self.spares.pop(),
+        let spare = match self.spares.iter().position(|spare| spare.name == own) {
+            Some(at) => self.spares.remove(at),
+            None => self.spares.pop()?,
         };
-        spare.is_some_and(|spare| self.segments.adopt_file(segment, &spare).is_ok())
+        self.segments.adopt_file(segment, &spare.name).is_ok().then_some(spare.written)
     }
 
     /// Sees to it that nothing at the log's end continues it: a part of a batch that was given up there, by this session or
@@ -232,8 +235,9 @@ impl Appender {
         let (left, number) = (self.position.segment, self.position.next);
         let segments = self.segments.clone();
         let segment = segments.add(number, 0);
-        let is_spare = self.position.next_is_fresh && self.adopt_spare(segment);
-        if self.position.next_is_fresh && !is_spare {
+        let is_fresh = self.position.next_is_fresh;
+        let spare = if is_fresh { self.adopt_spare(segment) } else { None };
+        if is_fresh && spare.is_none() {
             self.check_reserve(number)?;
             self.segments.create_file(segment).map_err(AppendFailure::Clean)?;
             self.has_made_file = true;
@@ -248,14 +252,12 @@ impl Appender {
             return Err(AppendFailure::Clean(error));
         };
         let sequence = self.position.sequence + 1;
-        let was_used = is_spare || (!self.position.next_is_fresh && self.was_used(segment, sequence));
+        let written = if is_fresh { spare.unwrap_or(0) } else { self.written_in(segment, sequence) };
         let generation = self.segments.generation(segment) + 1;
-        let is_fresh = self.position.next_is_fresh;
         let digest = self.position.digest;
         self.position =
             Position { segment: number, generation, sequence, slot: 0, digest, next, next_is_fresh };
-        let written = if was_used { geometry.segment_slots() } else { 0 };
-        self.room = Room { prepared: written, reserved: written, has_syncs: false };
+        self.room = Room::on_entry(written, geometry);
         self.make_room(1, false)?;
         self.segments.begin_generation(segment, generation);
         self.leave_tail();

@@ -39,8 +39,20 @@ fn put_with(store: &Store, tag: u64, durability: Durability) -> crate::Result<()
     txn.commit_with(durability).map(drop)
 }
 
+/// As if the log had last grown by `pace`.
+fn ahead_by(store: &Store, pace: u64) -> crate::Result<()> {
+    store.core().prepare_ahead(pace).and_then(|()| store.core().make_spare(&mut None, pace))
+}
+
+/// So far that a spare file is written whole.
 fn ahead(store: &Store) -> crate::Result<()> {
-    store.core().prepare_ahead(SEGMENT).and_then(|()| store.core().make_spare(&mut None, SEGMENT))
+    ahead_by(store, 2 * SEGMENT)
+}
+
+/// Bytes written to a spare file.
+fn written_to_spare(disk: &SimDisk) -> u64 {
+    let calls = disk.calls().into_iter();
+    calls.filter(|call| call.kind == IoKind::Write && call.file == SPARE).map(|call| call.len).sum()
 }
 
 /// Commits, and counts in `acknowledged` those that succeeded.
@@ -51,7 +63,7 @@ fn work(disk: &SimDisk, acknowledged: &mut u64) -> crate::Result<()> {
             put(&store, *acknowledged + 1)?;
             *acknowledged += 1;
             // What fails there and matters, the next commit says.
-            if step % 12 == 11 {
+            if step % 12 == 5 {
                 let _ = ahead(&store);
             }
             if step % 9 == 7 {
@@ -60,6 +72,25 @@ fn work(disk: &SimDisk, acknowledged: &mut u64) -> crate::Result<()> {
             if step % 17 == 16 {
                 let _ = store.core().write_checkpoint();
             }
+        }
+    }
+    Ok(())
+}
+
+/// The same, with spare files that are written in part, into and through which the log goes: first as they are, then made ready.
+fn work_in_parts(disk: &SimDisk, acknowledged: &mut u64) -> crate::Result<()> {
+    let store = open(disk)?;
+    for step in 0..150 {
+        put(&store, *acknowledged + 1)?;
+        *acknowledged += 1;
+        if step % 8 == 5 {
+            let _ = ahead_by(&store, SEGMENT / 4);
+        }
+        if step > 75 && disk.read_file(SPARE).is_ok() {
+            let _ = store.core().make_next_ready();
+        }
+        if step % 40 == 39 {
+            let _ = store.core().write_checkpoint();
         }
     }
     Ok(())
@@ -103,6 +134,22 @@ fn check(disk: &SimDisk, acknowledged: u64, when: &str) {
 
 #[test]
 fn no_commit_is_lost_to_what_is_made_ahead() {
+    let rehearsal = sweep(work);
+    assert!(written_to_spare(&rehearsal) >= SEGMENT);
+}
+
+#[test]
+fn no_commit_is_lost_to_a_spare_file_that_is_written_in_part() {
+    let rehearsal = sweep(work_in_parts);
+    let calls = rehearsal.calls();
+    let adopted =
+        calls.iter().filter(|call| call.kind == IoKind::Rename && call.file == SPARE).count() as u64;
+    let written = written_to_spare(&rehearsal);
+    assert!(adopted >= 2 && written <= (adopted + 1) * SEGMENT / 2, "{adopted} files, {written} bytes");
+}
+
+/// Lets each I/O call of `work` fail, and cuts the power there. Returns the disk on which nothing failed.
+fn sweep(work: fn(&SimDisk, &mut u64) -> crate::Result<()>) -> SimDisk {
     let (rehearsal, mut all) = (SimDisk::new(1), 0);
     work(&rehearsal, &mut all).unwrap();
     let mut refused = 0;
@@ -128,6 +175,7 @@ fn no_commit_is_lost_to_what_is_made_ahead() {
     }
     println!("{} I/O calls, {refused} runs that something was refused in", rehearsal.io_count());
     assert!(refused > 0);
+    rehearsal
 }
 
 /// Commits that nobody waits for, with a sync now and then. Counts what was begun, and what of it a sync covered.
@@ -218,7 +266,7 @@ fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
         tag += 1;
         put(&store, tag).unwrap();
     }
-    assert!(store.core().log.lock().appender.wants_spare(SEGMENT / 2));
+    assert!(store.core().log.lock().appender.wants_spare(SEGMENT / 2).is_some());
     ahead(&store).unwrap();
     let (before, segment, next) = (zeros(), position().segment, position().next);
     assert!(disk.read_file(SPARE).is_ok());
@@ -360,23 +408,26 @@ fn a_spare_file_that_commits_interrupt_is_gone_on_with_or_given_up() {
     let options = Options::new().page_size(512).segment_size(1 << 20).background(false).pool_segments(1);
     let store = Store::open_on(Arc::new(disk.storage()), options).unwrap();
     let mut tag = 0;
-    while !store.core().log.lock().appender.wants_spare(1 << 19) {
+    while store.core().log.lock().appender.wants_spare(1 << 19).is_none() {
         tag += 1;
         put(&store, tag).unwrap();
     }
     let segments = &store.core().segments;
     let mut begun = SpareInMaking::begin(segments).unwrap();
-    assert!(!begun.step(segments).unwrap());
+    assert!(!begun.step(segments, 1 << 20).unwrap());
     put(&store, tag + 1).unwrap();
-    let written = |disk: &SimDisk| {
-        let writes = disk.calls().into_iter().filter(|call| call.kind == IoKind::Write && call.file == SPARE);
-        writes.map(|call| call.len).sum::<u64>()
-    };
     let mut begun = Some(begun);
-    store.core().make_spare(&mut begun, 1 << 19).unwrap();
+    store.core().make_spare(&mut begun, 2 << 20).unwrap();
     assert!(begun.is_none());
     // Each byte once.
-    assert_eq!((store.stats().free_segments, written(&disk)), (1, 1 << 20));
+    assert_eq!((store.stats().free_segments, written_to_spare(&disk)), (1, 1 << 20));
+    assert_eq!(store.core().log.lock().appender.take_spares(0), [SPARE]);
+    // One of which more is written than is wanted by now is done.
+    let mut begun = SpareInMaking::begin(segments).unwrap();
+    assert!(!begun.step(segments, 1 << 20).unwrap() && !begun.step(segments, 1 << 20).unwrap());
+    let (mut begun, before) = (Some(begun), written_to_spare(&disk));
+    store.core().make_spare(&mut begun, 1 << 19).unwrap();
+    assert_eq!((store.stats().free_segments, written_to_spare(&disk)), (1, before));
     let names = store.core().log.lock().appender.take_spares(0);
     assert_eq!(names, [SPARE]);
     // One whose disk fails leaves no file.
@@ -385,6 +436,105 @@ fn a_spare_file_that_commits_interrupt_is_gone_on_with_or_given_up() {
     assert!(store.core().make_spare(&mut begun, 1 << 19).is_err() && begun.is_none());
     assert!(disk.read_file(SPARE).is_err());
     assert_eq!(last(&store), tag + 1);
+}
+
+/// A piece, of 256 slots, in such a segment.
+const PACE: u64 = 128 << 10;
+
+/// A store whose log has come so near to the end of its first segment that a further [`PACE`] leads a little way beyond it.
+fn begin_near_the_end(disk: &SimDisk) -> (Store, u64) {
+    let options = Options::new().page_size(512).segment_size(1 << 20).background(false).pool_segments(1);
+    let store = Store::open_on(Arc::new(disk.storage()), options).unwrap();
+    let mut tag = 0;
+    while store.core().log.lock().appender.wants_spare(PACE).is_none() {
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    (store, tag)
+}
+
+#[test]
+fn a_spare_file_has_zeros_as_far_as_the_log_is_likely_to_come_and_the_log_goes_on_behind_them() {
+    let disk = SimDisk::new(1);
+    let (store, mut tag) = begin_near_the_end(&disk);
+    ahead_by(&store, PACE).unwrap();
+    // A piece, an eighth of the file, which has its length all the same.
+    assert_eq!((written_to_spare(&disk), disk.read_file(SPARE).unwrap().len()), (128 << 10, 1 << 20));
+    let position = || store.core().log.lock().appender.position();
+    let room = || store.core().log.lock().appender.prepared_and_reserved();
+    let zeros = || store.core().gauges.prepared.load(Ordering::Relaxed);
+    let (first, next, before) = (position().segment, position().next, zeros());
+    while position().segment == first {
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    assert_eq!((position().segment, room()), (next, (256, 2048)));
+    // Through the zeros that are there.
+    while position().slot < 250 {
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    assert_eq!((zeros(), room().0), (before, 256));
+    // The thread prepares more, from there on.
+    store.core().prepare_ahead(PACE).unwrap();
+    let prepared = room().0;
+    assert_eq!(prepared, position().slot + 256);
+    assert_eq!(zeros() - before, u64::from(prepared - 256) * PAGE as u64);
+    // Where it doesn't, commits do; and what they write in the rest of the file is there after a cut.
+    let mut zeros_there = 0;
+    while position().segment == next {
+        zeros_there = zeros() - before;
+        tag += 1;
+        put(&store, tag).unwrap();
+        assert!(room().0 >= position().slot);
+        if tag % 50 == 0 || position().slot.abs_diff(prepared) < 4 {
+            let after_cut = disk.power_cut_with(Survival::Nothing, tag);
+            let store =
+                Store::open_on(Arc::new(after_cut.storage()), Options::new().background(false)).unwrap();
+            assert_eq!(last(&store), tag);
+            store.audit().unwrap();
+        }
+    }
+    let mut calls = disk.calls();
+    calls.retain(|call| call.kind == IoKind::Reserve && call.file == file_name(next));
+    assert!(calls.is_empty(), "blocks that the file had were set aside again: {calls:?}");
+    assert_eq!(zeros_there, (2048 - 256) * PAGE as u64, "each byte once");
+}
+
+#[test]
+fn no_spare_file_is_made_beside_a_segment_that_stands_ready() {
+    let disk = SimDisk::new(1);
+    let (store, tag) = begin_near_the_end(&disk);
+    ahead_by(&store, PACE).unwrap();
+    store.core().make_next_ready().unwrap();
+    assert_eq!(store.core().log.lock().appender.pool_len(), 0);
+    let before = disk.io_count();
+    store.core().make_spare(&mut None, PACE).unwrap();
+    assert_eq!(disk.io_count(), before);
+    // But files that are written whole are wanted at rest, since this one isn't.
+    let wanted = || store.core().log.lock().appender.files_wanted_at_rest();
+    assert_eq!(wanted(), 1);
+    let position = || store.core().log.lock().appender.position();
+    let (first, mut tag) = (position().segment, tag);
+    while position().segment == first {
+        tag += 1;
+        put(&store, tag).unwrap();
+    }
+    let room = store.core().log.lock().appender.prepared_and_reserved();
+    assert_eq!(room, (256, 2048));
+    assert_eq!(last(&store), tag);
+}
+
+#[test]
+fn of_several_spare_files_the_log_takes_the_one_of_which_the_most_was_written() {
+    let disk = SimDisk::new(1);
+    let (store, _) = begin_near_the_end(&disk);
+    let mut log = store.core().log.lock();
+    for (name, written) in [("b", 2048), ("a", 256), ("c", 2048)] {
+        log.appender.keep_spare(name.to_owned(), written);
+    }
+    assert_eq!(log.appender.take_spares(2), ["a"]);
+    assert_eq!(log.appender.take_spares(0), ["b", "c"]);
 }
 
 #[test]

@@ -302,7 +302,7 @@ impl Core {
             // What is left of a packed segment is elsewhere; the file can be the log's next, unless a view still reads it.
             let can_reuse = retired.readers.is_some() && !is_read && log.appender.pool_len() < pool_max;
             if can_reuse && is_own() {
-                log.appender.keep_spare(retired.name);
+                log.appender.keep_spare(retired.name, self.segments.geometry().segment_slots());
                 continue;
             }
             // Removing a large file takes a while: commits wait only where the log could come to need the name meanwhile.
