@@ -20,11 +20,13 @@ impl<T> Cells<T> {
     }
 }
 
-fn take(cells: &Cells<Node>, (pointer, tag): (*mut Node, u64)) {
-    // SAFETY: the list has it from `put`, and gives it once.
-    unsafe {
-        assert!((*pointer).0.iter().all(|word| *word == tag), "node {tag} is no longer what it was");
-        cells.take(pointer);
+fn take(cells: &Cells<Node>, there: impl IntoIterator<Item = (*mut Node, u64)>) {
+    for (pointer, tag) in there {
+        // SAFETY: the list has it from `put`, and gives it once.
+        unsafe {
+            assert!((*pointer).0.iter().all(|word| *word == tag), "node {tag} is no longer what it was");
+            cells.take(pointer);
+        }
     }
 }
 
@@ -42,10 +44,10 @@ fn a_node_stays_what_it_was_whatever_comes_and_goes_around_it() {
             there.push((pointer, tag));
         } else {
             let which = usize::try_from(random.below(there.len() as u64)).unwrap();
-            take(&cells, there.swap_remove(which));
+            take(&cells, [there.swap_remove(which)]);
         }
     }
-    there.into_iter().for_each(|one| take(&cells, one));
+    take(&cells, there);
     assert_eq!(cells.blocks(), (1, 1), "one empty block stays");
 }
 
@@ -53,11 +55,10 @@ fn a_node_stays_what_it_was_whatever_comes_and_goes_around_it() {
 fn a_cell_that_was_freed_is_the_next_one_to_be_used() {
     let cells = Cells::<Node>::new();
     let (first, second) = (cells.put(node(1)), cells.put(node(2)));
-    take(&cells, (first, 1));
+    take(&cells, [(first, 1)]);
     let third = cells.put(node(3));
     assert_eq!(third, first);
-    take(&cells, (second, 2));
-    take(&cells, (third, 3));
+    take(&cells, [(second, 2), (third, 3)]);
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn few_nodes_take_a_small_block_and_many_take_large_ones() {
         there.extend((there.len() as u64..all as u64).map(|tag| (cells.put(node(tag)), tag)));
         assert_eq!(sizes(&cells), [FIRST[0], FIRST[1], HUGE, HUGE]);
     }
-    there.into_iter().for_each(|one| take(&cells, one));
+    take(&cells, there);
     assert_eq!(cells.blocks(), (1, 1));
 }
 
@@ -97,10 +98,10 @@ fn nodes_come_and_go_from_several_threads() {
                     let tag = thread << 32 | round;
                     there.push((cells.put(node(tag)), tag));
                     if there.len() > 50 {
-                        there.drain(..30).for_each(|one| take(cells, one));
+                        take(cells, there.drain(..30));
                     }
                 }
-                there.into_iter().for_each(|one| take(cells, one));
+                take(cells, there);
             });
         }
     });
