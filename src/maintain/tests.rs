@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::log::ahead::{SPARE, SpareInMaking};
 use crate::log::segment::file_name;
-use crate::space::{Budget, Effort};
+use crate::space::{Budget, Effort, Rest};
 use crate::storage::sim::{Fault, IoKind, SimDisk, Survival};
 use crate::sync::atomic::Ordering;
 use crate::{Durability, Error, Options, PageId, Store};
@@ -523,6 +523,29 @@ fn no_spare_file_is_made_beside_a_segment_that_stands_ready() {
     let room = store.core().log.lock().appender.prepared_and_reserved();
     assert_eq!(room, (256, 2048));
     assert_eq!(last(&store), tag);
+}
+
+#[test]
+fn what_a_store_at_rest_gives_up_is_not_made_again() {
+    let disk = SimDisk::new(1);
+    let (store, _) = begin_near_the_end(&disk);
+    // Written whole, and then the next segment's.
+    ahead_by(&store, 2 << 20).unwrap();
+    store.core().make_next_ready().unwrap();
+    ahead_by(&store, PACE).unwrap();
+    let mut rest = Rest::new();
+    let mut look = || {
+        store.core().give_back_at_rest(&mut rest, SEGMENT).unwrap();
+        ahead_by(&store, PACE).unwrap();
+    };
+    for _ in 0..70 {
+        look();
+    }
+    let before = written_to_spare(&disk);
+    for _ in 0..10 {
+        look();
+    }
+    assert_eq!(written_to_spare(&disk), before);
 }
 
 #[test]
