@@ -320,6 +320,11 @@ impl Core {
         self.gauges.appended.load(Ordering::Relaxed)
     }
 
+    /// Those of durable commits among them.
+    pub(crate) fn appended_durably(&self) -> u64 {
+        self.gauges.durable.load(Ordering::Relaxed)
+    }
+
     /// Bytes of log since the last checkpoint began.
     pub(crate) fn log_since_checkpoint(&self) -> u64 {
         self.appended().saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))

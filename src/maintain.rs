@@ -131,7 +131,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
         core.attend();
         let has_looked = load.age() >= IDLE;
         if has_looked || (core.checkpoint_is_due() && !load.is_busy() && load.age() >= SOON) {
-            load.look(core.appended(), core.counters.sync_nanos());
+            load.look(core.appended(), core.appended_durably(), core.counters.sync_nanos());
             core.is_patient.store(load.is_buffered(), Ordering::Relaxed);
         }
         let mut is_due = core.checkpoint_is_due();

@@ -13,6 +13,8 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) struct LogGauges {
     /// Bytes of records, pages and nodes appended, and of zeros written ahead, since opening.
     pub(crate) appended: AtomicU64,
+    /// Those of it that were synced before their commits were acknowledged.
+    pub(crate) durable: AtomicU64,
     pub(crate) prepared: AtomicU64,
     /// Segments in the pool, and spare files.
     pub(crate) pool: AtomicU64,
@@ -25,6 +27,7 @@ impl LogGauges {
     pub(crate) fn new() -> LogGauges {
         LogGauges {
             appended: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             prepared: AtomicU64::new(0),
             pool: AtomicU64::new(0),
             spares: AtomicU64::new(0),

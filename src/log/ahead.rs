@@ -33,7 +33,7 @@ const SMALL_BYTES: u64 = 32 << 10;
 /// How far ahead of the log disk blocks are set aside.
 const RESERVE_BYTES: u64 = 4 << 20;
 /// The most that is made ready ahead of the log while few commit, however much came in one go before.
-const AHEAD_BYTES: u64 = 16 << 20;
+pub(crate) const AHEAD_BYTES: u64 = 16 << 20;
 /// Zeros that the store's thread writes, and syncs, in one go: what a commit's sync beside it may have to wait for.
 const PIECE_BYTES: u64 = 256 << 10;
 

@@ -220,7 +220,10 @@ impl Appender {
         &self.gauges
     }
 
-    pub(super) fn note_appended(&self, bytes: u64) {
+    pub(super) fn note_appended(&self, bytes: u64, will_sync: bool) {
+        if will_sync {
+            self.gauges.durable.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.gauges.appended.fetch_add(bytes, Ordering::Relaxed);
         self.gauges.wants_next.store(self.wants_next(), Ordering::Relaxed);
     }
@@ -394,7 +397,7 @@ impl Appender {
         buffers.extend(data.iter().map(|bytes| IoSlice::new(bytes)));
         self.write_tail(&buffers, self.position.slot)?;
         self.write_or_erase(&buffers, self.position.slot, u64::from(slots) * geometry.page_bytes())?;
-        self.note_appended(u64::from(slots) * geometry.page_bytes());
+        self.note_appended(u64::from(slots) * geometry.page_bytes(), will_sync);
         self.position.slot += slots;
         self.room.prepared = self.room.prepared.max(self.position.slot);
         self.position.digest = digest;

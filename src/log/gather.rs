@@ -112,7 +112,7 @@ impl Appender {
         let whole =
             closed.mapping.slice(closed.offset, closed.len).expect("the group lies within the segment");
         self.write_or_erase(&[IoSlice::new(whole)], closed.start, closed.len as u64)?;
-        self.count_group(&closed);
+        self.count_group(&closed, will_sync);
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Appender {
         self.note_write(self.position.segment);
         let file = self.active_file().map_err(AppendFailure::Fatal)?;
         let path = self.segments.storage().path(&file_name(self.position.segment));
-        self.count_group(&closed);
+        self.count_group(&closed, false);
         let Closed { mapping, offset, len, .. } = closed;
         let job = Job { file, path, tail: mapping, start: offset, len };
         handover.push(job).map_err(AppendFailure::Fatal)?;
@@ -131,8 +131,8 @@ impl Appender {
         Ok(())
     }
 
-    fn count_group(&mut self, closed: &Closed) {
-        self.note_appended(closed.len as u64);
+    fn count_group(&mut self, closed: &Closed, will_sync: bool) {
+        self.note_appended(closed.len as u64, will_sync);
         self.room.prepared = self.room.prepared.max(closed.end);
         self.position.digest = closed.digest;
         self.has_stale_end = false;

@@ -186,7 +186,7 @@ impl Appender {
         self.room = Room::on_entry(entrance.written, self.segments.geometry());
         self.leave_tail();
         self.segments.read_from_file(left);
-        self.note_appended(self.segments.geometry().page_bytes());
+        self.note_appended(self.segments.geometry().page_bytes(), false);
         self.show_pool();
         Ok(true)
     }

@@ -263,7 +263,7 @@ impl Appender {
         self.leave_tail();
         self.segments.read_from_file(left);
         self.write_header(durable)?;
-        self.note_appended(geometry.page_bytes());
+        self.note_appended(geometry.page_bytes(), false);
         self.show_pool();
         self.position.slot = 1;
         self.files.insert(number, (generation, sequence));
