@@ -178,12 +178,14 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             // Not under the lock: giving much memory back takes a while.
             drop(left);
         }
-        if has_looked && let Some(spare) = spare.take_if(|_| core.is_disk_short()) {
+        let is_at_rest = rest.has_given_up();
+        if has_looked && let Some(spare) = spare.take_if(|_| is_at_rest || core.is_disk_short()) {
             spare.give_up(&core.segments);
         }
         if has_looked
             && !is_wasteful
             && !load.is_busy()
+            && !is_at_rest
             && let Err(error) =
                 core.prepare_ahead(load.pace()).and_then(|()| core.make_spare(&mut spare, load.pace()))
         {

@@ -225,14 +225,18 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
 
 /// Puts the `creating` mark on an empty storage, before anything else is durable there.
 pub(crate) fn mark(storage: &dyn Storage) -> Result<()> {
-    let made = storage.create(CREATING, 0).and_then(|_| storage.sync_dir());
-    made.map_err(|error| disk_error("create", storage.path(CREATING), 0, error))
+    storage.create(CREATING, 0).map_err(|error| disk_error("create", storage.path(CREATING), 0, error))?;
+    sync_names(storage)
 }
 
 /// Takes the mark away: from here on the store is there.
 pub(crate) fn unmark(storage: &dyn Storage) -> Result<()> {
-    let removed = storage.remove(CREATING).and_then(|()| storage.sync_dir());
-    removed.map_err(|error| disk_error("remove", storage.path(CREATING), 0, error))
+    storage.remove(CREATING).map_err(|error| disk_error("remove", storage.path(CREATING), 0, error))?;
+    sync_names(storage)
+}
+
+fn sync_names(storage: &dyn Storage) -> Result<()> {
+    storage.sync_dir().map_err(|error| disk_error("sync", storage.path(""), 0, error))
 }
 
 /// Begins a store of what is there already: its log's first segment and both catalog slots. All of it is durable then, under names that

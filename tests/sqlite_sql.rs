@@ -710,3 +710,44 @@ fn functions_of_connections_that_share_a_cache_take_turns() {
     );
     assert!(one::<i64>(&b, "SELECT count(*) FROM vellum_stats") > 0);
 }
+
+/// SQLite never asks for a lock again that it keeps already, so the slot has to be had when the pragma comes.
+#[test]
+fn exclusive_locking_mode_in_a_read_transaction_takes_the_slot_or_is_refused() {
+    for way in WAYS {
+        let db = Db::new(small(), way);
+        let (c, other) = (db.open(), db.open());
+        other.busy_timeout(Duration::ZERO).unwrap();
+        c.execute_batch("CREATE TABLE t (x); BEGIN; SELECT * FROM t").unwrap();
+        c.execute_batch("PRAGMA locking_mode=EXCLUSIVE; COMMIT").unwrap();
+        let refused = other.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
+        assert_eq!(refused.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+        c.execute("INSERT INTO t VALUES (2)", []).unwrap();
+        c.execute_batch("PRAGMA locking_mode=NORMAL; SELECT * FROM t; BEGIN; SELECT * FROM t").unwrap();
+        other.execute("INSERT INTO t VALUES (3)", []).unwrap();
+        let refused = c.execute_batch("PRAGMA locking_mode=EXCLUSIVE").unwrap_err();
+        assert!(refused.to_string().contains("others have written"), "{refused}");
+        c.execute_batch("COMMIT; INSERT INTO t VALUES (4)").unwrap();
+        other.execute("INSERT INTO t VALUES (5)", []).unwrap();
+        assert_eq!(one::<i64>(&c, "SELECT count(*) FROM t"), 4);
+        check(&c);
+    }
+}
+
+/// What was inserted may still be in SQLite's cache alone.
+#[test]
+fn no_snapshot_is_named_within_a_transaction_whatever_the_locking_mode() {
+    for mode in ["NORMAL", "EXCLUSIVE"] {
+        let db = Db::new(small(), "");
+        let c = db.open();
+        c.execute_batch(&format!(
+            "PRAGMA locking_mode={mode}; CREATE TABLE t (x); BEGIN; INSERT INTO t VALUES (1)"
+        ))
+        .unwrap();
+        let refused =
+            c.query_row("SELECT vellum_snapshot('half')", [], |row| row.get::<_, i64>(0)).unwrap_err();
+        assert!(refused.to_string().contains("commit or roll back first"), "{mode}: {refused}");
+        c.execute_batch("COMMIT").unwrap();
+        one::<i64>(&c, "SELECT vellum_snapshot('whole')");
+    }
+}

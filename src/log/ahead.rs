@@ -1,14 +1,14 @@
 //! Room ahead of the log: disk blocks set aside, and blocks that were written before.
 //!
-//! Overwriting blocks that were written before syncs in about half the time of writing new ones, which takes a commit of
-//! the file system's journal too. A recycled segment is such a file. A fresh one is written with zeros ahead of the log, by the
-//! commit that comes to its edge, [`PREPARE_BYTES`] at a time; or by the store's thread while few commit: as far ahead as the log went
-//! when it last grew ([`Appender::prepare_ahead`]), and a spare file for the log to go on in when none stands ready and that would lead
-//! beyond the segment ([`Appender::wants_spare`]). Zeros that no commit comes to are written for nothing, so no more of them are
-//! than what is used if the next commits are like the last: a spare file has its whole length and all its blocks, and zeros as far as the
-//! log would then come. What is missing when the log has come there is written as in a fresh segment. (Beside many commits the thread
-//! would only take the disk from them: tried, and it made them slower.) Only where batches are synced does it pay, and in a commit only where they are small: a large one would be
-//! written twice.
+//! Overwriting blocks that were written before syncs in about half the time of writing new ones, which takes a commit of the
+//! file system's journal too. A recycled segment is such a file. A fresh one is written with zeros ahead of the log, by the
+//! commit that comes to its edge, [`PREPARE_BYTES`] at a time; or by the store's thread while few commit: as far ahead as the
+//! log went when it last grew ([`Appender::prepare_ahead`]), and a spare file for the log to go on in when none stands ready
+//! and that would lead beyond the segment ([`Appender::wants_spare`]). Zeros that no commit comes to are written for nothing,
+//! so no more of them are than what is used if the next commits are like the last: a spare file has its whole length and all
+//! its blocks, and zeros as far as the log would then come. What is missing when the log has come there is written as in a
+//! fresh segment. (Beside many commits the thread would only take the disk from them: tried, and it made them slower.) Only
+//! where batches are synced does it pay, and in a commit only where they are small: a large one would be written twice.
 
 use std::io::IoSlice;
 use std::ops::Range;

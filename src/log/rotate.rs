@@ -268,7 +268,7 @@ impl Appender {
         self.position.slot = 1;
         self.files.insert(number, (generation, sequence));
         sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
-        // If the log leaves it as it is, that writes to it once more (`close_empty`).
+        // Its only write was just synced. If the log leaves it as it is, that writes to it once more (`close_empty`).
         self.unsynced.retain(|(unsynced, _)| *unsynced != number);
         if is_fresh {
             let dir = || self.segments.storage().path("");

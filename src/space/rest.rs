@@ -51,6 +51,11 @@ impl Rest {
         Rest { version: Version(0), looks: 0, packs_at: PACKS_AFTER, settled_at: 0 }
     }
 
+    /// Whether what stood ready for the log was given up, and is not to be made again before somebody commits.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.looks >= GIVES_UP_AFTER
+    }
+
     /// Takes note of the version that is current at one look.
     fn look(&mut self, version: Version) {
         match version == self.version {
@@ -69,7 +74,7 @@ impl Core {
             let pause = self.pack_at_rest(rest, round_bytes)?;
             rest.packs_at = rest.looks.saturating_add(pause);
         }
-        if rest.looks >= GIVES_UP_AFTER {
+        if rest.has_given_up() {
             self.shrink_pool()?;
         }
         Ok(())

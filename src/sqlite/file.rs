@@ -204,8 +204,26 @@ impl MainFile {
             Ok(false) => ffi::SQLITE_BUSY_SNAPSHOT,
             Err(error) => self.note(&error, Doing::Locking),
         };
-        self.database.leave_writer(self.number);
+        if !self.keeps_locks {
+            self.database.leave_writer(self.number);
+        }
         done
+    }
+
+    /// Keeps locks from now on (`locking_mode=EXCLUSIVE`), and with one that is held already the turn to write. `false`: others have written
+    /// since, or it is another's turn.
+    pub(super) fn keep_locks(&mut self) -> bool {
+        if self.lock > ffi::SQLITE_LOCK_NONE && !self.is_read_only && !self.is_writing() {
+            if !self.database.take_writer(self.number) {
+                return false;
+            }
+            if !matches!(self.refresh(), Ok(true)) {
+                self.database.leave_writer(self.number);
+                return false;
+            }
+        }
+        self.keeps_locks = true;
+        true
     }
 
     /// Moves to the current version if its contents are those that were read; a new name makes a version too.

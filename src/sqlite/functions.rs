@@ -15,7 +15,7 @@ use libsqlite3_sys as ffi;
 use super::api::{Api, api};
 use super::error::{Doing, code_of, tell};
 use super::file::MainFile;
-use super::methods::{CALL, Call, guarded, is_main};
+use super::methods::{CALL, Call, guarded, is_in_transaction, is_main};
 use super::tables::{self, Value};
 use crate::error::{Error, Result};
 use crate::snapshot::Snapshot;
@@ -232,7 +232,7 @@ fn integer(number: u64) -> Value {
 fn create_snapshot(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Failure> {
     check_may_change(main)?;
     // A lock that is kept says nothing of a transaction.
-    if main.is_writing() && (main.is_changed() || !main.keeps_locks) {
+    if main.is_writing() && (main.is_changed() || !main.keeps_locks || is_in_transaction(main)) {
         return refuse(ffi::SQLITE_BUSY, "a snapshot holds what is committed: commit or roll back first");
     }
     let snapshot = main.database.store.create_snapshot(argument(arguments, 0, "a snapshot's name")?)?;
@@ -340,7 +340,8 @@ fn export(main: &mut MainFile, arguments: &[Option<String>]) -> Result<Value, Fa
 /// # Errors
 /// [`Error::AlreadyExists`] if there is something of that name, [`Error::InvalidOption`] if it is in the store's own directory,
 /// [`Error::Io`], [`Error::Stream`] (a full disk among others), and
-/// what reading gives. The file isn't there then.
+/// what reading gives. The file isn't there then; if only its directory couldn't be synced it is there, and whole, but a power cut may
+/// take its name.
 pub fn export_file(snapshot: &Snapshot, path: impl AsRef<Path>) -> Result<u64> {
     let path = path.as_ref();
     if path.symlink_metadata().is_ok() {

@@ -9,6 +9,8 @@
 //! would be taken for one that is done with, since a super-journal in memory is gone by then: the file would stay half written. So
 //! a super-journal takes no such name.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Room that a journal begins with: enough for a transaction of a few small pages.
@@ -63,10 +65,10 @@ impl Journal {
 
 /// Whether what is written into a super-journal names the journal of a file that isn't one of vellum's.
 pub(super) fn names_ordinary_file(bytes: &[u8]) -> bool {
-    let name = String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default());
-    let file = name.strip_suffix("-journal").unwrap_or(&name);
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    let file = name.strip_suffix(b"-journal").unwrap_or(name);
     // The system's VFS makes every path absolute, so a name without a directory is a registered one; and a store is a directory.
-    file.contains('/') && !Path::new(file).is_dir()
+    file.contains(&b'/') && !Path::new(OsStr::from_bytes(file)).is_dir()
 }
 
 #[cfg(test)]

@@ -314,7 +314,7 @@ unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argum
                 main.connection = argument.cast_const().cast();
                 ffi::SQLITE_OK
             }
-            CALL => {
+            CALL if !argument.is_null() => {
                 // SAFETY: this operation's argument is a call, which nobody else uses.
                 let call = unsafe { &mut *argument.cast::<Call<'_>>() };
                 (call.run)(main);
@@ -328,7 +328,7 @@ unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argum
 }
 
 /// Whether the connection that uses the file is in a transaction that was begun with `BEGIN`: SQLite refuses some pragmas there.
-fn is_in_transaction(main: &MainFile) -> bool {
+pub(super) fn is_in_transaction(main: &MainFile) -> bool {
     let Some(api) = api().filter(|_| !main.connection.is_null()) else { return false };
     // SAFETY: the place is a field of the cache that has the file open, so it outlives the file. SQLite sets it before it calls a method
     // on a connection's behalf, and that connection is open.
@@ -358,11 +358,19 @@ unsafe fn pragma(main: &mut MainFile, strings: *mut *mut c_char) -> c_int {
         };
     }
     if name.eq_ignore_ascii_case("locking_mode") {
-        main.keeps_locks = match value.as_str() {
-            "exclusive" => true,
-            "normal" => false,
-            _ => main.keeps_locks,
-        };
+        match value.as_str() {
+            "normal" => main.keeps_locks = false,
+            "exclusive" if !main.keep_locks() => {
+                let message =
+                    "others have written since this transaction began to read, or are writing: commit first";
+                if let Some(api) = api() {
+                    // SAFETY: as above; SQLite frees the message.
+                    unsafe { *strings = sqlite_string(api, message) };
+                }
+                return tell(ffi::SQLITE_BUSY, message);
+            }
+            _ => {}
+        }
     }
     if name.eq_ignore_ascii_case("journal_mode")
         && let Some(mode) = JOURNAL_MODES.into_iter().find(|mode| mode.starts_with(&value))

@@ -5,7 +5,7 @@
 //! 2 MiB are asked for as huge pages. A cell that was freed last is used first, while it is near.
 //!
 //! A store with few nodes takes little: its blocks are of 16 KiB, then of 128 KiB, and only then of 2 MiB. A block whose last cell is
-//! freed goes back to the system, but for one. A full block is followed by the one with room that has the lowest address, so that others
+//! freed goes back to the general allocator, but for one. A full block is followed by the one with room that has the lowest address, so that others
 //! come to be empty.
 //!
 //! The argument for all unsafe code here, once: a block's bytes are reached by raw pointers only. A cell is in one of three states. It
@@ -68,9 +68,9 @@ struct Block {
 }
 
 // SAFETY: `State` hands cells out under its lock, each to one caller; what the nodes in them allow is told in `slab`.
-unsafe impl<T> Send for Cells<T> {}
+unsafe impl<T: Send> Send for Cells<T> {}
 // SAFETY: as above.
-unsafe impl<T> Sync for Cells<T> {}
+unsafe impl<T: Send> Sync for Cells<T> {}
 // SAFETY: a block belongs to the `State` that lists it and isn't tied to a thread.
 unsafe impl Send for Block {}
 
@@ -107,7 +107,7 @@ impl<T> Cells<T> {
         // SAFETY: `put` has written it, and by the caller's promise nobody else follows it.
         unsafe { node.drop_in_place() };
         let given_up = NonNull::new(node.cast()).and_then(|cell| self.state.lock().free(cell));
-        // Not under the lock: it is a call of the system.
+        // Not under the lock: it may be a call of the system, for which whoever needs a cell would wait. (Who needs a block has to.)
         drop(given_up);
     }
 }

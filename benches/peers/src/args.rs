@@ -69,7 +69,7 @@ pub(crate) struct Run {
 
 #[derive(clap::Args)]
 pub(crate) struct Plot {
-    /// Files of JSON lines; of a figure of the same heat that is in several of them, the last counts.
+    /// Files of JSON lines; a peer is held against what vellum did in the same run.
     #[arg(required = true)]
     pub(crate) lines: Vec<PathBuf>,
     /// The page.

@@ -23,8 +23,10 @@ pub(crate) struct Records {
 impl Records {
     fn read(args: &Plot) -> Result<Records> {
         let (mut run, mut peers, mut ids, mut figures) =
-            (None, Vec::<Peer>::new(), Vec::new(), BTreeMap::new());
+            (None, Vec::<Peer>::new(), Vec::new(), BTreeMap::<(String, String, u32), Figure>::new());
         for path in &args.lines {
+            // Heats of another run are others.
+            let first_heat = figures.keys().map(|(_, _, heat)| heat + 1).max().unwrap_or(0);
             let text =
                 std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
             for (at, line) in text.lines().enumerate() {
@@ -34,7 +36,8 @@ impl Records {
                     Line::Run(facts) => run = run.or(Some(facts)),
                     Line::Peer(peer) if peers.iter().any(|known| known.name == peer.name) => {}
                     Line::Peer(peer) => peers.push(peer),
-                    Line::Figure(figure) => {
+                    Line::Figure(mut figure) => {
+                        figure.heat += first_heat;
                         if !ids.contains(&figure.id) {
                             ids.push(figure.id.clone());
                         }
@@ -69,7 +72,7 @@ impl Records {
     }
 
     /// What vellum came to, and a peer in the same or another work, where they took turns: the heat of the median ratio, if there were
-    /// several.
+    /// several, the lower of two.
     fn pair(&self, id: &str, peer: &str, peers_id: &str) -> Option<(f64, f64)> {
         let better = self.any(id)?.better;
         let median = |line: &Figure| Some((line.heat, line.value.as_ref()?.median));
@@ -78,7 +81,7 @@ impl Records {
         let mut pairs: Vec<(f64, f64)> =
             theirs.filter_map(|(heat, theirs)| Some((*ours.get(&heat)?, theirs))).collect();
         pairs.sort_by(|one, two| better.ratio(one.0, one.1).total_cmp(&better.ratio(two.0, two.1)));
-        pairs.get(pairs.len() / 2).copied()
+        pairs.get(pairs.len().saturating_sub(1) / 2).copied()
     }
 
     /// The peer, other than the floor, against which vellum did worst, and what both came to.
