@@ -51,8 +51,6 @@ pub(super) struct Room {
     pub(super) prepared: u32,
     /// Slots before this one have disk blocks.
     pub(super) reserved: u32,
-    /// Whether batches were synced in this segment.
-    pub(super) has_syncs: bool,
 }
 
 impl Room {
@@ -60,7 +58,7 @@ impl Room {
     /// have all their blocks.
     pub(super) fn on_entry(written: u32, geometry: Geometry) -> Room {
         let reserved = if written > 0 { geometry.segment_slots() } else { 0 };
-        Room { prepared: written, reserved, has_syncs: false }
+        Room { prepared: written, reserved }
     }
 }
 
@@ -89,7 +87,6 @@ impl Appender {
     pub(super) fn make_room(&mut self, slots: u32, will_sync: bool) -> Result<(), AppendFailure> {
         let end = self.position.slot + slots;
         self.reserve_until(end)?;
-        self.room.has_syncs |= will_sync;
         let is_small = u64::from(slots) * self.segments.geometry().page_bytes() <= SMALL_BYTES;
         if will_sync && is_small && end > self.room.prepared {
             let more = self.slots_in(prepare_bytes(self.segments.geometry()));
@@ -131,15 +128,18 @@ impl Appender {
 
     /// Where the log comes to if it grows by `pace` bytes, or by the most that is made ready.
     fn slot_after(&self, pace: u64) -> u32 {
+        if pace == 0 {
+            return self.position.slot;
+        }
         self.position.slot.saturating_add(self.slots_in(pace.min(AHEAD_BYTES)))
     }
 
-    /// The slots that are still to be prepared for the log to grow by `pace` bytes, if batches are synced in this segment.
+    /// The slots that are still to be prepared for durable commits to let the log grow by `pace` bytes.
     fn unprepared(&self, pace: u64) -> Option<Range<u32>> {
         let slot = self.position.slot;
         let target = self.slot_after(pace).min(self.segments.geometry().segment_slots());
         let slots = self.room.prepared.max(slot)..target;
-        (self.room.has_syncs && !slots.is_empty()).then_some(slots)
+        (!slots.is_empty()).then_some(slots)
     }
 
     /// Whether [`Appender::prepare_ahead`] has anything to do.
@@ -160,14 +160,14 @@ impl Appender {
         Ok(Some(self.position.segment))
     }
 
-    /// If the log, in which batches are synced, has to go on in a fresh file if it grows by `pace` bytes: how many bytes of that one it
+    /// If the log has to go on in a fresh file when durable commits let it grow by `pace` bytes: how many bytes of that one it
     /// then comes to, in whole pieces.
     pub(crate) fn wants_spare(&self, pace: u64) -> Option<u64> {
         let geometry = self.segments.geometry();
         let beyond = self.slot_after(pace).saturating_sub(geometry.segment_slots());
         // Where the next segment stands ready the log enters no other file.
         let needs_file = self.position.next_is_fresh && !self.ready.is_some_and(Ready::is_durable);
-        (self.room.has_syncs && needs_file && self.pool_len() == 0 && beyond > 0).then(|| {
+        (needs_file && self.pool_len() == 0 && beyond > 0).then(|| {
             let with_header = geometry.offset(beyond.saturating_add(1));
             with_header.next_multiple_of(piece_bytes(geometry)).min(geometry.segment_bytes())
         })

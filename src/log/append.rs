@@ -175,7 +175,7 @@ impl Appender {
             ready: None,
             busy: BTreeSet::new(),
             has_stale_end: true,
-            room: Room { prepared, reserved: prepared, has_syncs: false },
+            room: Room { prepared, reserved: prepared },
             unsynced: Vec::new(),
             writes: 0,
             tail: None,

@@ -258,8 +258,8 @@ fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
     let store = open(&disk).unwrap();
     let zeros = || store.core().gauges.prepared.load(Ordering::Relaxed);
     let position = || store.core().log.lock().appender.position();
-    // Where nobody syncs nothing is prepared.
-    ahead(&store).unwrap();
+    // Where nobody syncs there is no pace, and nothing is prepared.
+    ahead_by(&store, 0).unwrap();
     assert_eq!(zeros(), 0);
     put(&store, 1).unwrap();
     let mut tag = 1;
