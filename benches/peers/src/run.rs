@@ -12,6 +12,7 @@ use crate::args::Run;
 use crate::child::PEERS;
 use crate::contender::{Contender, Samples};
 use crate::figures::{metrics, name};
+use crate::numbers::Random;
 use crate::pages::PAGE;
 use crate::plan::{Group, Scale, Stage, stages};
 use crate::plot::{FLOOR, OURS};
@@ -243,15 +244,16 @@ impl Contest {
         Ok(figures)
     }
 
-    /// Each peer's samples of each of the works, which it does one after the other when it is its turn. Every other round
-    /// goes backwards, so that nobody always comes after the same neighbour.
+    /// Each peer's samples of each of the works, which it does one after the other when it is its turn. Each round goes in an order of its
+    /// own, so that nobody always comes after the same neighbour: what one has written the disk may still be busy with.
     fn sample(&mut self, stage: &Stage, works: &[(&Group, &Work)]) -> Result<Vec<Vec<Samples>>> {
         let none = || works.iter().map(|_| Samples::default()).collect::<Vec<_>>();
         let mut all: Vec<Vec<Samples>> = self.children.iter().map(|_| none()).collect();
         for round in 0..if stage.is_long { self.scale.long_rounds } else { self.scale.rounds } {
             let mut order: Vec<usize> = (0..self.children.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
+            let mut random = Random::new(self.seed);
+            for last in (1..order.len()).rev() {
+                order.swap(last, random.below(last as u64 + 1) as usize);
             }
             let seed = self.seed;
             self.seed += works.len() as u64;

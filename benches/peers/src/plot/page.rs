@@ -124,7 +124,7 @@ fn head(page: &mut String, records: &Records) -> Result {
          just peers_with=rocksdb,libmdbx peers      # these two too; RocksDB compiles for long\n\
          ```\n\n\
          Each peer has a process of its own, which stands still while it isn't its turn: what it does in the background \
-         it does in its own time. {heats}All take turns, round by round, forwards and backwards; in its turn a peer does related works one \
+         it does in its own time. {heats}All take turns, round by round, in an order that changes; in its turn a peer does related works one \
          after the other. {warm} Who needs more than {} s for a sample of what copies or overwrites everything takes no further \
          one of it: n says how many were taken where others took more. Pages can't be compressed; every sum that is read and, before, after and when all were killed, every byte of every page is \
          compared with an oracle; a wrong one ends the run. \
