@@ -74,7 +74,7 @@ fn piece_bytes(geometry: Geometry) -> u64 {
 
 impl Appender {
     /// How many of the active segment's slots were written before, and how many have blocks.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
     pub(crate) fn prepared_and_reserved(&self) -> (u32, u32) {
         (self.room.prepared, self.room.reserved)
     }
