@@ -264,7 +264,7 @@ pub(crate) fn found(storage: &dyn Storage, header: &SegmentHeader, catalog: &Cat
     slots.write_unsynced(catalog)?;
     segment.sync().map_err(full("sync", &name, 0))?;
     slots.write(catalog)?;
-    storage.sync_dir().map_err(full("sync", "", 0))
+    sync_names(storage)
 }
 
 fn recover(
