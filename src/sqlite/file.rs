@@ -213,14 +213,9 @@ impl MainFile {
     /// Keeps locks from now on (`locking_mode=EXCLUSIVE`), and with one that is held already the turn to write. `false`: others have written
     /// since, or it is another's turn.
     pub(super) fn keep_locks(&mut self) -> bool {
-        if self.lock > ffi::SQLITE_LOCK_NONE && !self.is_read_only && !self.is_writing() {
-            if !self.database.take_writer(self.number) {
-                return false;
-            }
-            if !matches!(self.refresh(), Ok(true)) {
-                self.database.leave_writer(self.number);
-                return false;
-            }
+        let needs_turn = self.lock > ffi::SQLITE_LOCK_NONE && !self.is_read_only && !self.is_writing();
+        if needs_turn && self.reserve() != ffi::SQLITE_OK {
+            return false;
         }
         self.keeps_locks = true;
         true
