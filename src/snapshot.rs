@@ -415,7 +415,7 @@ impl<'a> View<'a> {
         reason = "a read is some 60 instructions; a call would cost half as many again"
     )]
     pub fn page(&self, id: PageId) -> Result<Option<&[u8]>> {
-        self.segments.prefetch(self.table.get(), id);
+        self.segments.prefetch(id);
         if id.0 < self.covered
             && let Some(entry) = quick_lookup(self.root.root(), id)
             && let Some(bytes) = self.segments.quick_page(self.table.get(), entry)
@@ -487,12 +487,15 @@ impl<'a> View<'a> {
             return Ok(Some(bytes));
         }
         let entry = lookup(&self.core.slab, root, id, &self.guard)?;
-        self.segments.learn_place(self.covered, id, entry, |neighbour| quick_lookup(root, neighbour));
         if self.core.slab.wants_eviction() {
             self.core.trim_table_soon();
         }
         Ok(match self.segments.page(self.table.get(), id, entry)? {
-            Some(PageBytes::InPlace(bytes)) => Some(bytes),
+            Some(PageBytes::InPlace(bytes)) => {
+                let of = |neighbour| quick_lookup(root, neighbour);
+                self.segments.learn_place(self.covered, id, (entry, bytes), of);
+                Some(bytes)
+            }
             Some(PageBytes::Copied(bytes)) => Some(self.copied.insert(id.0, bytes)),
             None => None,
         })

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::loaded::Loaded;
 use super::packed::{Packed, packed_name};
-use super::segment::{Loaded, Mapped, Segment, Segments, file_name, usize_of};
+use super::segment::{Segment, Segments, file_name, usize_of};
 use crate::error::{Error, Result};
 use crate::format::control::PackedRecord;
 use crate::format::packed::Ranks;
@@ -281,13 +282,11 @@ impl Segments {
         };
         if let Some(record) = record {
             let ranks = self.ranks_in(&*file, segment, &record)?;
-            let packed = Packed::new(map(self.geometry().offset(record.file_slots))?, ranks);
-            loaded.packed.get_or_init(|| packed);
+            loaded.set_packed(Packed::new(map(self.geometry().offset(record.file_slots))?, ranks));
         } else {
             let header = self.header_in(&*file, segment)?;
             self.check_generation(segment, header.generation)?;
-            let mapping = map(self.geometry().segment_bytes())?;
-            loaded.mapping.get_or_init(|| Mapped { mapping, _reader: reader });
+            loaded.set_mapping(map(self.geometry().segment_bytes())?, reader);
         }
         Ok(())
     }

@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use super::segment::{Loaded, SegmentTable, Segments};
+use super::loaded::Loaded;
+use super::segment::{SegmentTable, Segments};
 use crate::error::Result;
 
 /// See the head of this file.

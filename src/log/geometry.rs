@@ -1,5 +1,6 @@
 //! How locations, slots and byte offsets belong together. Fixed when a store is created.
 
+use super::segment::usize_of;
 use crate::id::Location;
 use crate::table::node::NodeAddress;
 
@@ -28,6 +29,11 @@ impl Geometry {
     #[inline]
     pub(crate) fn page_size(self) -> u32 {
         self.page_size
+    }
+
+    #[inline]
+    pub(crate) fn page_bits(self) -> u32 {
+        self.page_bits
     }
 
     pub(crate) fn page_bytes(self) -> u64 {
@@ -59,7 +65,19 @@ impl Geometry {
         // maps to a segment that never exists.
         let segment = low32((location.0 >> self.slot_bits).min(u64::from(u32::MAX)));
         // The mask leaves fewer than 32 bits.
-        (segment, low32(location.0) & self.slot_mask)
+        (segment, self.slot(location))
+    }
+
+    /// The segment of a location, to index by: one that doesn't fit a number indexes nothing either.
+    #[inline]
+    pub(crate) fn segment_index(self, location: Location) -> usize {
+        usize_of(location.0 >> self.slot_bits)
+    }
+
+    /// The slot of a location.
+    #[inline]
+    pub(crate) fn slot(self, location: Location) -> u32 {
+        low32(location.0) & self.slot_mask
     }
 
     /// The byte offset of a slot in its segment's file.

@@ -1,19 +1,20 @@
 //! Where a page probably lies, told by its neighbours.
 //!
-//! Pages that were written together lie together, those of a bulk load above all. So the locations of 64 neighbours most often differ as their
+//! Pages that were written together lie together, those of a bulk load above all. So the addresses of 64 neighbours most often differ as their
 //! ids do, and one word for all of them tells where each is. Such words fit the processor's caches where the page table doesn't, and a page
 //! that is asked for by a guess comes while its entry is still on its way; both waits are about as long.
 //!
 //! A guess is nothing but a hint: who reads a page looks its entry up. So nothing here has to be kept true, whatever version it was
-//! learnt from. It is learnt where a page is read for the first time since the opening, which is slow anyway, and only if the page
+//! learnt from, and whatever lies at the address by now. It is learnt where a page is read for the first time since the opening, which is slow anyway, and only if the page
 //! beside it agrees: a page that was written anew by itself tells nothing of its neighbours. Readers of pages that were read before
 //! write nothing.
 
 use std::sync::OnceLock;
 
-use super::segment::{SegmentTable, Segments, usize_of};
+use super::segment::{Segments, usize_of};
 use crate::id::{Location, PageId};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::storage::prefetch;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::table::node::Entry;
 
 /// Neighbours that share a guess.
@@ -26,12 +27,11 @@ const PAGES_MIN: u64 = 1 << 14;
 /// The guesses of a store.
 #[derive(Default)]
 pub(crate) struct Guesses {
-    /// The location of the first of the neighbours, if all lie in a row; 0 where nothing was learnt. Made when the first is.
-    firsts: OnceLock<Box<[AtomicU64]>>,
+    /// The address of the first of the neighbours, if all lie in a row; 0 where nothing was learnt. Made when the first is.
+    firsts: OnceLock<Box<[AtomicUsize]>>,
 }
 
-/// Where the first of the neighbours would lie if all lay in a row. The first location may be too few for that: then it wraps, and
-/// wraps back.
+/// Where the first of the neighbours would lie if all lay in a row. The first location may be too few for that: then it wraps.
 fn first_of(id: PageId, location: Location) -> u64 {
     location.0.wrapping_sub(id.0 % NEIGHBOURS)
 }
@@ -39,39 +39,38 @@ fn first_of(id: PageId, location: Location) -> u64 {
 impl Guesses {
     /// Where the page lies if it lies as its neighbours do.
     #[inline]
-    fn guess(&self, id: PageId) -> Option<Location> {
+    fn guess(&self, id: PageId, page_bits: u32) -> Option<usize> {
         let first = self.firsts.get()?.get(usize_of(id.0 / NEIGHBOURS))?.load(Ordering::Relaxed);
-        (first != 0).then(|| Location(first.wrapping_add(id.0 % NEIGHBOURS)))
+        (first != 0).then(|| first.wrapping_add(usize_of(id.0 % NEIGHBOURS) << page_bits))
     }
 
     /// Takes note of where the page really lies.
-    fn learn(&self, id: PageId, location: Location) {
-        let firsts = self.firsts.get_or_init(|| (0..GUESSES).map(|_| AtomicU64::new(0)).collect());
+    fn learn(&self, id: PageId, page_bits: u32, address: usize) {
+        let firsts = self.firsts.get_or_init(|| (0..GUESSES).map(|_| AtomicUsize::new(0)).collect());
         if let Some(first) = firsts.get(usize_of(id.0 / NEIGHBOURS)) {
-            first.store(first_of(id, location), Ordering::Relaxed);
+            let first_address = address.wrapping_sub(usize_of(id.0 % NEIGHBOURS) << page_bits);
+            first.store(first_address, Ordering::Relaxed);
         }
     }
 }
 
 impl Segments {
-    /// Asks the processor for the page of `id`, if it can be guessed where that lies mapped; see
-    /// [`Mapping::prefetch`](crate::storage::Mapping).
+    /// Asks the processor for the page of `id`, if it can be guessed where that lies.
     #[inline]
-    pub(crate) fn prefetch(&self, table: &SegmentTable, id: PageId) {
-        let Some(location) = self.guesses.guess(id) else { return };
-        let (number, slot) = self.geometry().split(location);
-        if let Some(mapped) = table.entry(number).and_then(|loaded| loaded.mapping.get()) {
-            mapped.mapping.prefetch(usize_of(self.geometry().offset(slot)));
+    pub(crate) fn prefetch(&self, id: PageId) {
+        if let Some(address) = self.guesses.guess(id, self.geometry().page_bits()) {
+            prefetch(address);
         }
     }
 
-    /// Learns from `entry`, the page's own, if `of` tells that a neighbour lies as the page does. The version has `page_count` pages.
+    /// Learns that the page of `id` is `page`, and its entry `entry`, if `of` tells that a neighbour lies as the page does. The version has
+    /// `page_count` pages.
     #[cold]
     pub(crate) fn learn_place(
         &self,
         page_count: u64,
         id: PageId,
-        entry: Entry,
+        (entry, page): (Entry, &[u8]),
         of: impl FnOnce(PageId) -> Option<Entry>,
     ) {
         let neighbour = PageId(id.0 ^ 1);
@@ -82,7 +81,7 @@ impl Segments {
             && let Some(other) = of(neighbour).and_then(Entry::location)
             && first_of(id, location) == first_of(neighbour, other)
         {
-            self.guesses.learn(id, location);
+            self.guesses.learn(id, self.geometry().page_bits(), page.as_ptr().addr());
         }
     }
 }
@@ -94,42 +93,48 @@ mod tests {
     use crate::log::geometry::Geometry;
     use crate::storage::MemoryStorage;
 
+    const BITS: u32 = 9;
+
     #[test]
     fn neighbours_tell_where_a_page_lies_and_nothing_else_matters() {
         let guesses = Guesses::default();
-        assert_eq!(guesses.guess(PageId(7)), None, "nothing was learnt");
-        guesses.learn(PageId(7), Location(1007));
-        assert_eq!(guesses.guess(PageId(63)), Some(Location(1063)));
-        assert_eq!(guesses.guess(PageId(64)), None, "other neighbours");
-        guesses.learn(PageId(64), Location(5));
-        assert_eq!(guesses.guess(PageId(70)), Some(Location(11)));
-        assert_eq!(guesses.guess(PageId(0)), Some(Location(1000)));
-        // The first of them would lie before the first location: the guess for its neighbours is as good.
-        guesses.learn(PageId(9), Location(2));
-        assert_eq!(guesses.guess(PageId(10)), Some(Location(3)));
-        guesses.learn(PageId::MAX, Location(5));
-        assert_eq!(guesses.guess(PageId::MAX), None, "so far nothing is guessed");
+        let guess = |id| guesses.guess(PageId(id), BITS);
+        assert_eq!(guess(7), None, "nothing was learnt");
+        guesses.learn(PageId(7), BITS, 1007 << BITS);
+        assert_eq!(guess(63), Some(1063 << BITS));
+        assert_eq!(guess(64), None, "other neighbours");
+        guesses.learn(PageId(64), BITS, 5 << BITS);
+        assert_eq!(guess(70), Some(11 << BITS));
+        assert_eq!(guess(0), Some(1000 << BITS));
+        // The first of them would lie before the first address: the guess for its neighbours is as good.
+        guesses.learn(PageId(9), BITS, 2 << BITS);
+        assert_eq!(guess(10), Some(3 << BITS));
+        guesses.learn(PageId::MAX, BITS, 5 << BITS);
+        assert_eq!(guess(u64::MAX), None, "so far nothing is guessed");
     }
 
     #[test]
     fn a_page_that_lies_by_itself_teaches_nothing() {
         let storage = std::sync::Arc::new(MemoryStorage::new());
         let id = crate::id::StoreId(7);
-        let segments = Segments::new(storage, id, Geometry::new(512, 4), false, None, None);
+        let segments = Segments::new(storage, id, Geometry::new(1 << BITS, 4), false, None, None);
         let at = |location| Entry::page(Location(location), Version(1), 0);
+        let page = vec![0; 1 << BITS];
         let learn = |count, id: u64, location, other| {
-            segments.learn_place(count, PageId(id), at(location), |neighbour| {
+            segments.learn_place(count, PageId(id), (at(location), &page), |neighbour| {
                 assert_eq!(neighbour.0, id ^ 1);
                 other
             });
-            segments.guesses.guess(PageId(id))
+            segments.guesses.guess(PageId(id), BITS)
         };
+        let address = page.as_ptr().addr();
         assert_eq!(learn(PAGES_MIN, 6, 106, Some(at(200))), None);
         assert_eq!(learn(PAGES_MIN, 6, 106, None), None);
         assert_eq!(learn(PAGES_MIN - 1, 6, 106, Some(at(107))), None, "a small store needs none");
-        assert_eq!(learn(PAGES_MIN, 6, 106, Some(at(107))), Some(Location(106)));
-        assert_eq!(learn(PAGES_MIN, 7, 900, Some(at(106))), Some(Location(107)), "what was learnt stays");
-        assert_eq!(learn(PAGES_MIN, PAGES_MIN - 1, 5, Some(at(4))), Some(Location(5)));
+        assert_eq!(learn(PAGES_MIN, 6, 106, Some(at(107))), Some(address));
+        let beside = Some(address.wrapping_add(1 << BITS));
+        assert_eq!(learn(PAGES_MIN, 7, 900, Some(at(106))), beside, "what was learnt stays");
+        assert_eq!(learn(PAGES_MIN, PAGES_MIN - 1, 5, Some(at(4))), Some(address));
         assert_eq!(learn(PAGES_MIN + 1, PAGES_MIN, 5, Some(at(6))), None, "there is no page beside it");
     }
 
@@ -148,9 +153,11 @@ mod tests {
         };
         read();
         let guesses = &store.core().segments.guesses;
-        assert!(guesses.guess(PageId(100)).is_some(), "it was learnt by reading");
-        for location in [1, 63, 1 << 12, 1 << 20, Location::LIMIT, u64::MAX] {
-            (0..PAGES_MIN).step_by(7).for_each(|id| guesses.learn(PageId(id), Location(location)));
+        let view = store.view();
+        let lies_at = view.page(PageId(100)).unwrap().unwrap().as_ptr().addr();
+        assert_eq!(guesses.guess(PageId(100), BITS), Some(lies_at), "it was learnt by reading");
+        for address in [1, 63, 1 << 12, 1 << 20, 1 << 46, usize::MAX] {
+            (0..PAGES_MIN).step_by(7).for_each(|id| guesses.learn(PageId(id), BITS, address));
             read();
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - `geometry`: how locations, slots and byte offsets belong together;
 //! - `segment`: the segments as readers see them;
+//! - `loaded`: where the bytes of one are, and what was verified;
 //! - `shared`: their table, which views follow and the log replaces;
 //! - `guess`: where a page probably lies;
 //! - `backing`: the file behind each;
@@ -42,6 +43,7 @@ pub(crate) mod group;
 mod guess;
 pub(crate) mod handover;
 pub(crate) mod layout;
+mod loaded;
 pub(crate) mod packed;
 pub(crate) mod ready;
 pub(crate) mod recover;

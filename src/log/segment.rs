@@ -20,7 +20,7 @@ use super::base::Base;
 use super::cached::{PageBytes, PageCache};
 use super::geometry::Geometry;
 use super::guess::Guesses;
-use super::packed::Packed;
+use super::loaded::Loaded;
 use super::shared::{Followed, Shared};
 use crate::error::{Error, Result};
 use crate::format::checksum::PageChecksum;
@@ -49,26 +49,6 @@ pub(crate) struct Segment {
     pub(super) is_packed: AtomicBool,
     /// Bytes of pages and nodes that the tip reaches. Written under the commit lock.
     pub(crate) tip_live: AtomicU64,
-}
-
-/// A whole segment's file, mapped.
-pub(super) struct Mapped {
-    pub(super) mapping: Mapping,
-    /// Says that somebody may read from the file: see [`Backing::readers`].
-    pub(super) _reader: Arc<()>,
-}
-
-/// One segment's bytes, for those who read.
-pub(crate) struct Loaded {
-    /// The file, mapped, its header checked; not there while everything is read from `tail`.
-    pub(super) mapping: OnceLock<Mapped>,
-    /// The same if the file is a packed one; then there is no `mapping`.
-    pub(super) packed: OnceLock<Packed>,
-    /// Bytes from here on are read from `tail`; beyond the end if there is none.
-    tail_from: usize,
-    tail: Mapping,
-    /// One bit a slot: its page was verified since opening. Bits are only ever hints: bytes under a location don't change.
-    verified: Box<[AtomicU64]>,
 }
 
 /// The segments that readers find.
@@ -223,7 +203,7 @@ impl Segments {
     /// Lets readers find the slots of a segment from `from` on in `tail`, and those below in the file. To be called
     /// before any of those slots is published.
     pub(crate) fn read_from_tail(&self, number: u32, from: u32, tail: Mapping) {
-        self.replace(number, Some(Arc::new(self.unmapped(Some((from, tail))))));
+        self.replace(number, Some(Arc::new(Loaded::new(self.geometry, Some((from, tail))))));
     }
 
     /// Lets readers find all of a segment in its file again, which now holds all of it.
@@ -244,16 +224,6 @@ impl Segments {
             entries[number as usize] = loaded.map_or_else(OnceLock::new, OnceLock::from);
         }
         self.table.store(SegmentTable(entries));
-    }
-
-    fn unmapped(&self, tail: Option<(u32, Mapping)>) -> Loaded {
-        let words = self.geometry.segment_slots().div_ceil(64);
-        let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let (tail_from, tail) = match tail {
-            Some((slot, tail)) => (usize_of(self.geometry.offset(slot)), tail),
-            None => (usize::MAX, Mapping::empty()),
-        };
-        Loaded { mapping: OnceLock::new(), packed: OnceLock::new(), tail_from, tail, verified }
     }
 
     /// The table as it is now. Whoever holds it can read every page that is published by now.
@@ -298,7 +268,7 @@ impl Segments {
             Some(entry) => entry?,
             None => {
                 self.segment_of(number)?;
-                Arc::new(self.unmapped(None))
+                Arc::new(Loaded::new(self.geometry, None))
             }
         };
         match table.0.get(number as usize) {
@@ -316,16 +286,10 @@ impl Segments {
     /// `len` bytes at byte `start` of a segment, unverified.
     #[inline]
     fn bytes<'a>(&self, loaded: &'a Loaded, number: u32, start: usize, len: usize) -> Result<&'a [u8]> {
-        if loaded.mapping.get().is_none() && start < loaded.tail_from && loaded.packed.get().is_none() {
+        if loaded.wants_file(start) {
             self.owner(number).map(loaded, number)?;
         }
-        let bytes = match (loaded.mapping.get(), loaded.packed.get()) {
-            _ if start >= loaded.tail_from => loaded.tail.slice(start, len),
-            (Some(mapped), _) => mapped.mapping.slice(start, len),
-            (None, Some(packed)) => packed.slice(self.geometry, start, len),
-            (None, None) => None,
-        };
-        bytes.ok_or_else(|| self.beyond(number, start))
+        loaded.slice(start, len).ok_or_else(|| self.beyond(number, start))
     }
 
     #[cold]
@@ -346,7 +310,7 @@ impl Segments {
         let (number, slot) = self.geometry.split(location);
         let loaded = self.loaded(table, number)?;
         let start = usize_of(self.geometry.offset(slot));
-        if let Some(cache) = self.cache.as_ref().filter(|_| start < loaded.tail_from) {
+        if let Some(cache) = self.cache.as_ref().filter(|_| loaded.is_in_file(start)) {
             let owner = self.owner(number);
             let key = (number, owner.generation(owner.segment_of(number)?), slot);
             if let Some(page) = cache.get(key) {
@@ -361,13 +325,11 @@ impl Segments {
             return Ok(Some(PageBytes::Copied(page)));
         }
         let bytes = self.bytes(loaded, number, start, self.geometry.page_size() as usize)?;
-        let is_verified = match loaded.verified.get((slot / 64) as usize) {
-            Some(bits) => bits.load(Ordering::Relaxed) & (1 << (slot % 64)) != 0,
-            None => false,
-        };
-        if !is_verified {
+        if !loaded.is_verified(slot) {
             self.verify(id, entry, location, bytes)?;
-            self.mark_verified(loaded, slot);
+            if !self.verify_always {
+                loaded.mark_verified(slot);
+            }
         }
         Ok(Some(PageBytes::InPlace(bytes)))
     }
@@ -386,39 +348,15 @@ impl Segments {
     /// segment, and an absent entry's in a slot that is never marked as verified, so neither needs a test of its own.
     #[inline]
     pub(crate) fn quick_page<'a>(&self, table: &'a SegmentTable, entry: Entry) -> Option<&'a [u8]> {
-        let (number, slot) = self.geometry.split(entry.raw_location());
-        let loaded = table.entry(number)?;
-        let bits = loaded.verified.get((slot / 64) as usize)?.load(Ordering::Relaxed);
-        if bits & (1 << (slot % 64)) == 0 {
-            return None;
-        }
-        let (start, len) = (usize_of(self.geometry.offset(slot)), self.geometry.page_size() as usize);
-        if start >= loaded.tail_from {
-            return loaded.tail.slice(start, len);
-        }
-        match loaded.mapping.get() {
-            Some(mapped) => mapped.mapping.slice(start, len),
-            None => loaded.packed.get()?.slice(self.geometry, start, len),
-        }
-    }
-
-    /// Remembers that a slot's page was verified, unless every read is to verify.
-    #[cold]
-    fn mark_verified(&self, loaded: &Loaded, slot: u32) {
-        if let Some(bits) = loaded.verified.get((slot / 64) as usize)
-            && !self.verify_always
-        {
-            bits.fetch_or(1 << (slot % 64), Ordering::Relaxed);
-        }
+        let location = entry.raw_location();
+        table.0.get(self.geometry.segment_index(location))?.get()?.verified_page(location)
     }
 
     /// Forgets that the page at `location` was verified, because it is no longer what it was.
     pub(crate) fn distrust(&self, location: Location) {
         let (number, slot) = self.geometry.split(location);
-        let table = self.table();
-        let loaded = table.entry(number);
-        if let Some(bits) = loaded.and_then(|loaded| loaded.verified.get((slot / 64) as usize)) {
-            bits.fetch_and(!(1 << (slot % 64)), Ordering::Relaxed);
+        if let Some(loaded) = self.table().entry(number) {
+            loaded.distrust(slot);
         }
     }
 
@@ -450,7 +388,7 @@ impl Segments {
         let (number, slot) = self.geometry.split(location);
         let loaded = self.loaded(table, number)?;
         let start = usize_of(self.geometry.offset(slot));
-        let bytes = match self.cache.is_some() && start < loaded.tail_from {
+        let bytes = match self.cache.is_some() && loaded.is_in_file(start) {
             true => PageBytes::Copied(self.read_page(number, start)?),
             false => {
                 let len = self.geometry.page_size() as usize;
@@ -476,7 +414,7 @@ impl NodeSource for Arc<Segments> {
         let loaded = self.loaded(&table, number)?;
         let (start, len) = (usize_of(offset), node_format::disk_size(level == 0));
         let wrong = |flaw: Flaw| flaw.into_error(self.path(number), offset);
-        if self.cache.is_some() && start < loaded.tail_from {
+        if self.cache.is_some() && loaded.is_in_file(start) {
             let mut bytes = vec![0; len];
             self.read_file(number, start, &mut bytes)?;
             return node_format::decode(&bytes, address, level).map_err(wrong);

@@ -58,7 +58,7 @@ impl Lender {
         if !self.is_lending || id.0 >= root.page_count {
             return Ok(None);
         }
-        core.segments.prefetch(&self.table, id);
+        core.segments.prefetch(id);
         let guard = core.epoch.pin();
         if id.0 < self.covered
             && let Some(entry) = quick_lookup(root, id)
@@ -67,9 +67,12 @@ impl Lender {
             return Ok(Some(bytes));
         }
         let entry = lookup(&core.slab, root, id, &guard)?;
-        core.segments.learn_place(self.covered, id, entry, |neighbour| quick_lookup(root, neighbour));
         match core.segments.page(&self.table, id, entry)? {
-            Some(PageBytes::InPlace(bytes)) => Ok(Some(bytes)),
+            Some(PageBytes::InPlace(bytes)) => {
+                let of = |neighbour| quick_lookup(root, neighbour);
+                core.segments.learn_place(self.covered, id, (entry, bytes), of);
+                Ok(Some(bytes))
+            }
             _ => Ok(None),
         }
     }

@@ -83,6 +83,11 @@ impl Mapping {
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
+    /// Where the first byte lies, wherever the mapping itself is moved.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
     /// The length in bytes.
     #[inline]
     #[must_use]
@@ -108,20 +113,6 @@ impl Mapping {
         }
     }
 
-    /// Asks the processor for the byte at `offset`, so that it is near when it is read a moment later. Nothing is read by this, nobody waits,
-    /// and what isn't in memory stays where it is; so it may also be a byte that somebody writes just now.
-    #[inline]
-    pub(crate) fn prefetch(&self, offset: usize) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        if offset < self.len {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: the address lies within the mapping; a hint accesses no memory and can't fault.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().add(offset).cast_const().cast()) }
-        }
-        #[cfg(any(not(target_arch = "x86_64"), miri))]
-        let _ = offset;
-    }
-
     /// The mapped file, if the bytes come from one, and how much of `len` lies within it.
     fn mapped_file(&self, offset: usize, len: usize) -> Option<(&Mmap, usize)> {
         let len = len.min(self.len.checked_sub(offset)?);
@@ -134,6 +125,20 @@ impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mapping").field("base", &self.base).field("len", &self.len).finish_non_exhaustive()
     }
+}
+
+/// Asks the processor for the byte at `address`, so that it is near when it is read a moment later. Nothing is read by this and nobody
+/// waits, so there may be anything at that address, or nothing.
+#[inline]
+pub(crate) fn prefetch(address: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint accesses no memory and can't fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) }
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    let _ = address;
 }
 
 /// What a read or a mapping beyond the end of a file gives.

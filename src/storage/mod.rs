@@ -28,6 +28,7 @@ pub mod sim;
 
 pub use file::FileStorage;
 pub use mapping::Mapping;
+pub(crate) use mapping::prefetch;
 pub(crate) use memory::MemoryFile;
 pub use memory::MemoryStorage;
 

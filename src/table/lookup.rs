@@ -50,7 +50,7 @@ fn lookup_on_disk(slab: &Slab, mut image: NodeImage, mut level: u32, id: PageId)
 /// The entry of page `id`, which the tree of `root` covers, if that takes no reading of nodes and no thinking.
 #[inline]
 pub(crate) fn quick_lookup(root: &Root, id: PageId) -> Option<Entry> {
-    Slab::resident_entry(&root.word, root.height, id.0).copied()
+    Slab::resident_entry(&root.word, root.height, id.0)
 }
 
 /// Leaves whose entries are gathered in one walk, before `visit` sees them: what it does may take long.

@@ -35,7 +35,7 @@ use std::ptr;
 
 use super::cells::Cells;
 use super::edit::Dead;
-use super::node::{Entry, FANOUT, Head, Inner, Leaf, Link, NodeAddress, NodePointer, Word};
+use super::node::{Entry, FANOUT, Head, Inner, Leaf, Link, NodeAddress, NodePointer, Word, index_at};
 use super::walk::Peeked;
 use crate::error::Result;
 use crate::id::Version;
@@ -292,26 +292,33 @@ impl Slab {
         }))
     }
 
-    /// The low word of page `id`'s entry in a tree of `height` levels that covers it, if all nodes on the way are in
-    /// memory. Unrolled for the usual heights, because a read should cost few instructions: only then do the memory
-    /// accesses of several reads overlap.
+    /// Page `id`'s entry in a tree of `height` levels that covers it, if all nodes on the way are in memory and there are four levels
+    /// of them at most. Unrolled, because a read should cost few instructions: only then do the memory accesses of several reads overlap.
     #[inline]
-    pub(super) fn resident_entry(word: &Word, height: u32, id: u64) -> Option<&Entry> {
-        let index = |level: u32| super::node::index_at(level, id);
-        let inner = |word: &Word| {
-            // SAFETY: lending, as argued at the head of this file: each word is borrowed from a node that is, or from
-            // the root, and words above level 0 lead to inner nodes.
-            word.resident().map(|pointer| unsafe { &(*pointer.inner()).words })
-        };
-        let word = match height {
-            1 => word,
-            2 => &inner(word)?[index(1)],
-            3 => &inner(&inner(word)?[index(2)])?[index(1)],
-            4 => &inner(&inner(&inner(word)?[index(3)])?[index(2)])?[index(1)],
-            _ => return None,
-        };
-        // SAFETY: as above.
-        word.resident().map(|pointer| unsafe { &(*pointer.untagged_leaf()).entries[index(0)] })
+    pub(super) fn resident_entry(word: &Word, height: u32, id: u64) -> Option<Entry> {
+        // No function: what gives an `Option` of a reference costs a further test.
+        macro_rules! below {
+            ($word:expr, $level:literal) => {
+                // SAFETY: lending, as argued at the head of this file: each word is borrowed from a node that is, or from
+                // the root, and words above level 0 lead to inner nodes.
+                unsafe { &(*$word.resident()?.inner()).words[index_at($level, id)] }
+            };
+        }
+        let mut word = word;
+        if height > 2 {
+            if height > 3 {
+                if height > 4 {
+                    return None;
+                }
+                word = below!(word, 3);
+            }
+            word = below!(word, 2);
+        }
+        if height > 1 {
+            word = below!(word, 1);
+        }
+        // SAFETY: as above; words at level 0 lead to leaves.
+        word.resident().map(|leaf| unsafe { (*leaf.untagged_leaf()).entries[index_at(0, id)] })
     }
 
     /// Makes the inner node at `word` one of `version`: itself if it is, else a copy. Returns what it replaced.

@@ -36,8 +36,8 @@ struct Case {
 const CASES: [Case; 8] = [
     Case { name: "pin and drop a view", steps: pin, few: 2000, bound: 187 },
     Case { name: "take and drop a snapshot", steps: snapshot, few: 2000, bound: 243 },
-    Case { name: "read 8 bytes of a random page in a view", steps: read, few: 20_000, bound: 97 },
-    Case { name: "the same in a snapshot, copied", steps: read_copied, few: 4000, bound: 1_629 },
+    Case { name: "read 8 bytes of a random page in a view", steps: read, few: 20_000, bound: 80 },
+    Case { name: "the same in a snapshot, copied", steps: read_copied, few: 4000, bound: 1_608 },
     Case { name: "commit 1 page, buffered", steps: commit_1, few: 500, bound: 20_111 },
     Case { name: "commit 64 pages, buffered", steps: commit_64, few: 50, bound: 607_582 },
     Case { name: "commit 1 page, synced", steps: commit_synced, few: 500, bound: 25_387 },
