@@ -124,7 +124,7 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
     let _ = recovery;
     let mut load = Load::new();
     let (mut is_wasteful, mut is_postponed) = (false, false);
-    let mut spare: Option<SpareInMaking> = None;
+    let spare: Mutex<Option<SpareInMaking>> = Mutex::default();
     let mut rest = Rest::new();
     while signal.wait(is_wasteful) {
         let Some(core) = core.upgrade() else { return };
@@ -179,17 +179,16 @@ fn run(core: &Weak<Core>, signal: &Signal, recovery: Recovery) {
             drop(left);
         }
         let is_at_rest = rest.has_given_up();
-        if has_looked && let Some(spare) = spare.take_if(|_| is_at_rest || core.is_disk_short()) {
+        if has_looked && let Some(spare) = spare.lock().take_if(|_| is_at_rest || core.is_disk_short()) {
             spare.give_up(&core.segments);
         }
-        if has_looked
-            && !is_wasteful
-            && !load.is_busy()
-            && !is_at_rest
-            && let Err(error) =
-                core.prepare_ahead(load.pace()).and_then(|()| core.make_spare(&mut spare, load.pace()))
-        {
-            core.tell_unless_full(error);
+        if has_looked && !is_wasteful && !load.is_busy() && !is_at_rest && core.wants_ahead(load.pace()) {
+            let make = || {
+                core.prepare_ahead(load.pace()).and_then(|()| core.make_spare(&mut spare.lock(), load.pace()))
+            };
+            if let Err(error) = core.attend_beside(&make, false) {
+                core.tell_unless_full(error);
+            }
         }
         if has_looked
             && !is_wasteful
@@ -255,6 +254,15 @@ impl Core {
         } else if let Some(log) = self.log.try_lock() {
             self.trim_table(&log);
         }
+    }
+
+    /// Whether anything is to be made ready for `pace` bytes more.
+    fn wants_ahead(&self, pace: u64) -> bool {
+        let (wants_room, wants_spare) = {
+            let appender = &self.log.lock().appender;
+            (appender.wants_room_ahead(pace), appender.wants_spare(pace).is_some())
+        };
+        (wants_room || (wants_spare && self.options.pool_max() > 0)) && !self.is_disk_short()
     }
 
     /// Makes a file ready for the log to go on in, if `pace` bytes more lead it there. What fails costs speed and nothing else.

@@ -37,6 +37,10 @@ pub(crate) const AHEAD_BYTES: u64 = 16 << 20;
 /// Zeros that the store's thread writes, and syncs, in one go: what a commit's sync beside it may have to wait for.
 const PIECE_BYTES: u64 = 256 << 10;
 
+/// The most that the log may have for a sync to write when zeros are made ready: what was loaded without a sync goes to the disk when the
+/// system likes, or with the next sync that somebody asked for, and not in between, where the next load would wait for it.
+const UNSYNCED_MAX: u64 = 1 << 20;
+
 /// Zeros that one call writes. The kernel keeps what one call writes to a new file in one folio (large folios, Linux 6.16 for ext4),
 /// and a sync walks the whole folio that a commit has written to: measured, commits of 8 KiB took 7% longer in folios of 1 MiB.
 const CALL_BYTES: usize = 16 << 10;
@@ -139,7 +143,7 @@ impl Appender {
         let slot = self.position.slot;
         let target = self.slot_after(pace).min(self.segments.geometry().segment_slots());
         let slots = self.room.prepared.max(slot)..target;
-        (!slots.is_empty()).then_some(slots)
+        (!slots.is_empty() && self.unsynced_bytes() <= UNSYNCED_MAX).then_some(slots)
     }
 
     /// Whether [`Appender::prepare_ahead`] has anything to do.

@@ -127,6 +127,8 @@ pub(crate) struct Appender {
     /// Segments with writes that no sync followed yet, with the number of their last write.
     pub(super) unsynced: Vec<(u32, u64)>,
     pub(super) writes: u64,
+    /// Bytes that had been appended when nothing was left that needed a sync.
+    pub(super) synced_at: u64,
     /// What readers read of the active segment, from the first slot on that this session has written.
     pub(super) tail: Option<Arc<MemoryFile>>,
     /// The tails of the segments before, the newest last, to be used again once nobody reads from them: fresh memory has to be
@@ -178,6 +180,7 @@ impl Appender {
             room: Room { prepared, reserved: prepared },
             unsynced: Vec::new(),
             writes: 0,
+            synced_at: 0,
             tail: None,
             left_tails: Vec::new(),
             group: None,

@@ -4,6 +4,7 @@ use super::append::Appender;
 use super::failure::AppendFailure;
 use super::segment::{Segments, file_name};
 use crate::error::{Error, Result};
+use crate::sync::atomic::Ordering;
 
 impl Appender {
     /// Marks a segment as one that needs a sync.
@@ -24,6 +25,7 @@ impl Appender {
         }
         let done = std::mem::take(&mut self.unsynced);
         self.close_left(&done);
+        self.note_synced();
         Ok(())
     }
 
@@ -44,6 +46,18 @@ impl Appender {
         let (done, rest): (Vec<_>, Vec<_>) = self.unsynced.drain(..).partition(|mark| done.contains(mark));
         self.unsynced = rest;
         self.close_left(&done);
+        self.note_synced();
+    }
+
+    fn note_synced(&mut self) {
+        if self.unsynced.is_empty() {
+            self.synced_at = self.gauges.appended.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Roughly how many bytes a sync would have to wait for.
+    pub(super) fn unsynced_bytes(&self) -> u64 {
+        self.gauges.appended.load(Ordering::Relaxed).saturating_sub(self.synced_at)
     }
 }
 

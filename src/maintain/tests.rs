@@ -284,6 +284,31 @@ fn what_is_made_ahead_spares_commits_the_writing_of_zeros() {
     assert_eq!(last(&store), tag);
 }
 
+#[test]
+fn what_was_loaded_without_a_sync_is_not_synced_for_the_sake_of_zeros() {
+    let disk = SimDisk::new(1);
+    let options = Options::new().page_size(4096).segment_size(16 << 20).background(false);
+    let store = Store::open_on(Arc::new(disk.storage()), options).unwrap();
+    let load = |pages: u64| {
+        let mut txn = store.begin().unwrap();
+        txn.truncate(pages.max(txn.page_count())).unwrap();
+        (0..pages).for_each(|id| txn.write(PageId(id), &[7; 4096]).unwrap());
+        txn.commit_with(Durability::Buffered).unwrap();
+    };
+    let zeros = || {
+        ahead_by(&store, 2 << 20).unwrap();
+        store.core().gauges.prepared.load(Ordering::Relaxed)
+    };
+    store.sync().unwrap();
+    load(512);
+    assert_eq!(zeros(), 0, "2 MiB would have to be written first");
+    store.sync().unwrap();
+    load(3);
+    let after = zeros();
+    assert!(after >= 2 << 20, "{after}");
+    assert!(!store.core().wants_ahead(2 << 20), "and are not written again");
+}
+
 /// The segments' slots are few, so that it goes through many, most of them used again.
 #[test]
 fn the_log_enters_a_ready_segment_without_a_call_of_the_disk() {
