@@ -7,6 +7,7 @@
 //! makes the page and the pictures from those lines.
 
 mod args;
+mod calm;
 mod cgroup;
 mod child;
 mod contender;

@@ -57,6 +57,11 @@ pub(crate) fn dirtied_bytes() -> Result<u64> {
     number_after(&std::fs::read_to_string("/proc/self/io")?, "write_bytes:")
 }
 
+/// Bytes of memory that hold nothing at all.
+pub(crate) fn free_memory_bytes() -> Result<u64> {
+    Ok(number_after(&std::fs::read_to_string("/proc/meminfo")?, "MemFree:")? * 1024)
+}
+
 /// Whether this process has no thread but the one that asks.
 pub(crate) fn is_one_thread() -> Result<bool> {
     Ok(std::fs::read_dir("/proc/self/task")?.count() == 1)

@@ -9,6 +9,7 @@ use std::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::args::Run;
+use crate::calm::{Calm, fetch_memory};
 use crate::child::PEERS;
 use crate::contender::{Contender, Samples};
 use crate::figures::{metrics, name};
@@ -86,7 +87,8 @@ pub(crate) fn run(args: &Run) -> Result {
         if children.is_empty() {
             return Err("no peer could be started".into());
         }
-        let mut contest = Contest { scale, heat, seed: 0, children };
+        let calm = Calm::new(dir.path())?;
+        let mut contest = Contest { scale, heat, seed: 0, children, calm };
         contest.go(&stages, start, &mut |line| write_line(&mut out, line))?;
         let children = contest.children.iter().filter(|child| child.ended.is_some());
         ended.extend(children.map(|child| child.name.clone()));
@@ -172,6 +174,7 @@ struct Contest {
     heat: u32,
     seed: u64,
     children: Vec<Contender>,
+    calm: Calm,
 }
 
 impl Contest {
@@ -265,10 +268,15 @@ impl Contest {
                 if stage.is_warm {
                     child.warm(round == 0)?;
                 }
+                self.calm.await_disk()?;
                 for ((seed, samples), (_, work)) in (seed + 1..).zip(samples).zip(works) {
-                    if samples.want_more(stage.is_long) {
-                        take(child, work, self.scale.millis, seed, samples)?;
+                    if !samples.want_more(stage.is_long) {
+                        continue;
                     }
+                    if work.writes() {
+                        fetch_memory(stage.is_long)?;
+                    }
+                    take(child, work, self.scale.millis, seed, samples)?;
                 }
             }
         }

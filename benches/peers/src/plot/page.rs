@@ -125,7 +125,9 @@ fn head(page: &mut String, records: &Records) -> Result {
          ```\n\n\
          Each peer has a process of its own, which stands still while it isn't its turn: what it does in the background \
          it does in its own time. {heats}All take turns, round by round, in an order that changes; in its turn a peer does related works one \
-         after the other. {warm} Who needs more than {} s for a sample of what copies or overwrites everything takes no further \
+         after the other. {warm} What others left to the disk is written by then, and the disk is asked for small synced writes until they take no longer than at rest; and before \
+         a work that writes some memory is taken and let go, because a virtual machine may have to fetch what nobody used from its host, at 200 to 300 MB/s on the one this was \
+         measured on, which a store that grows would wait for. Who needs more than {} s for a sample of what copies or overwrites everything takes no further \
          one of it: n says how many were taken where others took more. Pages can't be compressed; every sum that is read and, before, after and when all were killed, every byte of every page is \
          compared with an oracle; a wrong one ends the run. \
          Durable means on the disk when the call returns. Buffered means that a crash may lose it: \

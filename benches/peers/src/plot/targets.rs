@@ -134,11 +134,14 @@ mod tests {
     use super::*;
     use crate::record::{Better, Figure, Run, Value};
 
-    fn records(figures: &[(&str, &str, &str, Option<f64>)]) -> Records {
+    /// Id, peer, unit, value.
+    type Found<'a> = (&'a str, &'a str, &'a str, Option<f64>);
+
+    fn records(figures: &[Found<'_>]) -> Records {
         heats(&[figures])
     }
 
-    fn heats(heats: &[&[(&str, &str, &str, Option<f64>)]]) -> Records {
+    fn heats(heats: &[&[Found<'_>]]) -> Records {
         let run = Run {
             pages: 1,
             page_bytes: 4096,
