@@ -353,7 +353,7 @@ impl Core {
     }
 
     /// Makes the next segment ready for the log, if that will soon come there.
-    fn make_next_ready(&self) -> Result<()> {
+    pub(crate) fn make_next_ready(&self) -> Result<()> {
         self.check_poison()?;
         if self.is_disk_short() {
             return Ok(());

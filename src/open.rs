@@ -28,7 +28,7 @@ use crate::log::segment::{Segments, file_name, number_of};
 use crate::options::Options;
 use crate::space::Leftover;
 use crate::stats::Recovery;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageFile};
 use crate::stream::WAITING;
 use crate::sync::atomic::Ordering;
 use crate::table::root::Root;
@@ -219,7 +219,7 @@ fn create(storage: &dyn Storage, options: &Options, leftovers: &[String]) -> Res
         identity: None,
         history: HistorySection::default(),
     };
-    found(storage, &header, &catalog)?;
+    found(storage, Some(&header), &catalog)?;
     unmark(storage)
 }
 
@@ -239,32 +239,30 @@ fn sync_names(storage: &dyn Storage) -> Result<()> {
     storage.sync_dir().map_err(|error| disk_error("sync", storage.path(""), 0, error))
 }
 
-/// Begins a store of what is there already: its log's first segment and both catalog slots. All of it is durable then, under names that
-/// are.
-pub(crate) fn found(storage: &dyn Storage, header: &SegmentHeader, catalog: &Catalog) -> Result<()> {
-    let full = |operation: &'static str, name: &str, bytes: u64| {
-        let path = storage.path(name);
-        move |error| disk_error(operation, path, bytes, error)
-    };
-    let geometry = Geometry::new(catalog.page_size, catalog.segment_slots);
-    let name = file_name(header.number);
-    let segment = storage.create(&name, geometry.segment_bytes()).map_err(full(
-        "create",
-        &name,
-        geometry.segment_bytes(),
-    ))?;
-    segment.write_all_at(&[IoSlice::new(&header.encode_slot())], 0).map_err(full(
-        "write to",
-        &name,
-        geometry.page_bytes(),
-    ))?;
+/// Begins a store of what is there already: both catalog slots, and its log's first segment, unless the log begins behind a segment that
+/// is there. All of it is durable then, under names that are.
+pub(crate) fn found(storage: &dyn Storage, header: Option<&SegmentHeader>, catalog: &Catalog) -> Result<()> {
+    let segment = header.map(|header| begin_log(storage, header)).transpose()?;
     let mut slots = CatalogSlots::create(storage)?;
     // Both slots, so that a store is never without a second one. Only the newer one is synced: it is enough after a crash, and until the
     // first checkpoint has overwritten the other one, durably, nobody needs that.
     slots.write_unsynced(catalog)?;
-    segment.sync().map_err(full("sync", &name, 0))?;
+    if let Some((name, file)) = segment {
+        file.sync().map_err(|error| disk_error("sync", storage.path(&name), 0, error))?;
+    }
     slots.write(catalog)?;
     sync_names(storage)
+}
+
+/// Makes a log's first segment. It is not durable then.
+fn begin_log(storage: &dyn Storage, header: &SegmentHeader) -> Result<(String, Arc<dyn StorageFile>)> {
+    let (name, geometry) = (file_name(header.number), Geometry::new(header.page_size, header.slots));
+    let file = storage
+        .create(&name, geometry.segment_bytes())
+        .map_err(|error| disk_error("create", storage.path(&name), geometry.segment_bytes(), error))?;
+    file.write_all_at(&[IoSlice::new(&header.encode_slot())], 0)
+        .map_err(|error| disk_error("write to", storage.path(&name), geometry.page_bytes(), error))?;
+    Ok((name, file))
 }
 
 fn recover(
@@ -309,6 +307,7 @@ fn recover(
     }
     segments.size_table(files.keys().next_back().map_or(0, |number| number.saturating_add(1)));
     let mut appender = Appender::new(segments.clone(), half(random128()), tail.position, files);
+    appender.leave_shared(tail.is_torn)?;
     let leftovers = leftovers(names, &catalog, &appender);
     appender.vacate_gaps(|number| leftovers.iter().all(|leftover| leftover.number != number));
     let log = LogState { appender, truncations: std::collections::VecDeque::new(), unreclaimed: 0 };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::core::Core;
 use crate::error::Result;
 use crate::format::control::{PackedRecord, RootRecord, SegmentRecord};
+use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::id::Version;
 use crate::log::segment::Segments;
 use crate::names::kept::{SegmentBytes, add};
@@ -26,6 +27,18 @@ pub(super) struct Piece {
     pub(super) owner: Arc<Segments>,
     /// Keeps the file's bytes from being overwritten when the owner doesn't need them any more.
     _reader: Arc<()>,
+}
+
+impl Piece {
+    /// The segment's header, if its file is a whole one, and as it should be.
+    pub(super) fn header(&self) -> Option<SegmentHeader> {
+        let SegmentRecord { number, generation, sequence, .. } = self.segment;
+        let mut bytes = [0; HEADER_BYTES];
+        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        let header = SegmentHeader::decode(&bytes, number).ok()?;
+        let is_its_own = (header.generation, header.sequence) == (generation, sequence);
+        (self.packed.is_none() && is_its_own).then_some(header)
+    }
 }
 
 impl Core {
@@ -67,7 +80,8 @@ impl Core {
             let mut log = self.log.lock();
             if bytes.contains_key(&log.appender.position().segment) {
                 let durable = Version(self.durable.load(Ordering::Acquire));
-                log.appender.seal(durable).map_err(|failure| self.fail(failure))?;
+                // Before the sync, so that nothing comes to the file behind it.
+                log.appender.leave_alone(durable).map_err(|failure| self.fail(failure))?;
             }
         }
         self.sync()?;

@@ -6,9 +6,9 @@
 //!    store.
 //! 3. A clone links these files, and begins a log of its own behind them, under a catalog that names the snapshot as its
 //!    only root and counts only what that reaches.
-//! 4. A file that has several names is never written to: the segment that the log is in is left before it is linked, and a
-//!    dead one is removed, where one of our own would be used again ([`StorageFile::links`](crate::storage::StorageFile::links)). So
-//!    parent and clone don't know of each other, and either can go first.
+//! 4. A file that has several names is never written to: once the segment is linked that the parent's log is in, the log goes on in the
+//!    next one with the next write (`log/left.rs`), and a dead segment is removed, where one of our own would be used again
+//!    ([`StorageFile::links`](crate::storage::StorageFile::links)). So parent and clone don't know of each other, and either can go first.
 //! 5. A fork does none of this: it reads the parent's segments through the parent (`log/base.rs`), holds the snapshot so that
 //!    what it reaches stays, and never writes below the numbers of its own. Clones of it link, or copy, files of both.
 
@@ -18,7 +18,7 @@ mod target;
 #[cfg(all(test, feature = "sim", not(any(loom, shuttle))))]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -30,6 +30,7 @@ use crate::format::history::HistorySection;
 use crate::format::names::NamedSection;
 use crate::format::segment::SegmentHeader;
 use crate::id::{StoreId, Version};
+use crate::log::recover::number_limit;
 use crate::open::{found, random128, unmark};
 use crate::pins::PinKind;
 use crate::progress::{Meter, Observer};
@@ -131,7 +132,7 @@ impl Snapshot {
         let (root, pieces) = held;
         bring.copy_rest(&pieces, &mut meter)?;
         let (header, catalog) = child(core, root, &pieces);
-        found(storage, &header, &catalog)?;
+        found(storage, header.as_ref(), &catalog)?;
         if dir.is_none() {
             unmark(storage)?;
         }
@@ -140,35 +141,30 @@ impl Snapshot {
     }
 }
 
-/// What a store that shares these files begins with.
-fn child(core: &Core, root: RootRecord, pieces: &[Piece]) -> (SegmentHeader, Catalog) {
+/// What a store that shares these files begins with: its catalog, and the header of its log's first segment, unless that is left for the
+/// first commit to make.
+fn child(core: &Core, root: RootRecord, pieces: &[Piece]) -> (Option<SegmentHeader>, Catalog) {
     let geometry = core.segments.geometry();
     let identity = StoreId(random128());
-    let taken: BTreeMap<u32, &Piece> = pieces.iter().map(|piece| (piece.segment.number, piece)).collect();
-    let mut free = (0..=u32::MAX).filter(|number| !taken.contains_key(number));
-    let (number, next) = (free.next().unwrap_or(u32::MAX), free.next().unwrap_or(u32::MAX));
-    let sequence = pieces.iter().map(|piece| piece.segment.sequence + 1).max().unwrap_or(0);
-    let header = SegmentHeader {
-        store_id: core.segments.store_id(),
-        number,
-        generation: 1,
-        page_size: geometry.page_size(),
-        slots: geometry.segment_slots(),
-        sequence,
-        next,
-        previous_digest: Some(identity.0),
-        durable: root.version,
+    let mut segments: Vec<SegmentRecord> = pieces.iter().map(|piece| piece.segment).collect();
+    let behind = behind_last(pieces, geometry.segment_slots(), identity);
+    let (log, header) = match behind {
+        Some(log) => (log, None),
+        None => {
+            let header = first_header(core, &root, &segments, identity);
+            let SegmentHeader { number, generation, sequence, .. } = header;
+            segments.push(SegmentRecord { number, generation, sequence, live_bytes: 0, tip_bytes: 0 });
+            (LogPosition { segment: number, generation, sequence, slot: 1, digest: identity.0 }, Some(header))
+        }
     };
-    let own = SegmentRecord { number, generation: 1, sequence, live_bytes: 0, tip_bytes: 0 };
-    let mut segments: Vec<SegmentRecord> = pieces.iter().map(|piece| piece.segment).chain([own]).collect();
     segments.sort_by_key(|segment| segment.number);
     let catalog = Catalog {
         store_id: core.segments.store_id(),
         page_size: geometry.page_size(),
         segment_slots: geometry.segment_slots(),
         created_at_ms: core.clock_ms(),
-        roots: vec![RootRecord { log_sequence: sequence, ..root }],
-        log: LogPosition { segment: number, generation: 1, sequence, slot: 1, digest: identity.0 },
+        roots: vec![RootRecord { log_sequence: log.sequence, ..root }],
+        log,
         segments,
         packed: pieces.iter().filter_map(|piece| piece.packed).collect(),
         named: NamedSection::default(),
@@ -176,4 +172,42 @@ fn child(core: &Core, root: RootRecord, pieces: &[Piece]) -> (SegmentHeader, Cat
         history: HistorySection::default(),
     };
     (header, catalog)
+}
+
+/// The end of the last of these segments, as if it were full: the log goes on in the one that its header names, whose file is then made
+/// by the first commit. `None` where the header can't lead there.
+fn behind_last(pieces: &[Piece], slots: u32, identity: StoreId) -> Option<LogPosition> {
+    let last = pieces.iter().max_by_key(|piece| piece.segment.sequence)?;
+    let next = last.header()?.next;
+    let number_max = pieces.iter().map(|piece| piece.segment.number).max()?;
+    // A fork's segments have numbers that its parent's log may come to as well.
+    let is_free = pieces.iter().all(|piece| piece.segment.number != next);
+    let SegmentRecord { number, generation, sequence, .. } = last.segment;
+    // No record of the parent's continues a log whose last digest is the clone's identity.
+    let log = LogPosition { segment: number, generation, sequence, slot: slots, digest: identity.0 };
+    (is_free && next < number_limit(number_max)).then_some(log)
+}
+
+/// The header of a first segment behind these, under the lowest number that is free.
+fn first_header(
+    core: &Core,
+    root: &RootRecord,
+    segments: &[SegmentRecord],
+    identity: StoreId,
+) -> SegmentHeader {
+    let geometry = core.segments.geometry();
+    let taken: BTreeSet<u32> = segments.iter().map(|segment| segment.number).collect();
+    let mut free = (0..=u32::MAX).filter(|number| !taken.contains(number));
+    let (number, next) = (free.next().unwrap_or(u32::MAX), free.next().unwrap_or(u32::MAX));
+    SegmentHeader {
+        store_id: core.segments.store_id(),
+        number,
+        generation: 1,
+        page_size: geometry.page_size(),
+        slots: geometry.segment_slots(),
+        sequence: segments.iter().map(|segment| segment.sequence + 1).max().unwrap_or(0),
+        next,
+        previous_digest: Some(identity.0),
+        durable: root.version,
+    }
 }

@@ -55,6 +55,8 @@ pub(super) struct Room {
     pub(super) prepared: u32,
     /// Slots before this one have disk blocks.
     pub(super) reserved: u32,
+    /// Nothing more may be written to it (see `left`).
+    pub(super) is_left: bool,
 }
 
 impl Room {
@@ -62,7 +64,7 @@ impl Room {
     /// have all their blocks.
     pub(super) fn on_entry(written: u32, geometry: Geometry) -> Room {
         let reserved = if written > 0 { geometry.segment_slots() } else { 0 };
-        Room { prepared: written, reserved }
+        Room { prepared: written, reserved, is_left: false }
     }
 }
 
@@ -132,15 +134,16 @@ impl Appender {
 
     /// Where the log comes to if it grows by `pace` bytes, or by the most that is made ready.
     fn slot_after(&self, pace: u64) -> u32 {
+        let slot = self.writable_from();
         if pace == 0 {
-            return self.position.slot;
+            return slot;
         }
-        self.position.slot.saturating_add(self.slots_in(pace.min(AHEAD_BYTES)))
+        slot.saturating_add(self.slots_in(pace.min(AHEAD_BYTES)))
     }
 
     /// The slots that are still to be prepared for durable commits to let the log grow by `pace` bytes.
     fn unprepared(&self, pace: u64) -> Option<Range<u32>> {
-        let slot = self.position.slot;
+        let slot = self.writable_from();
         let target = self.slot_after(pace).min(self.segments.geometry().segment_slots());
         let slots = self.room.prepared.max(slot)..target;
         (!slots.is_empty() && self.unsynced_bytes() <= UNSYNCED_MAX).then_some(slots)

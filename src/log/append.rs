@@ -177,7 +177,7 @@ impl Appender {
             ready: None,
             busy: BTreeSet::new(),
             has_stale_end: true,
-            room: Room { prepared, reserved: prepared },
+            room: Room { prepared, reserved: prepared, is_left: false },
             unsynced: Vec::new(),
             writes: 0,
             synced_at: 0,
@@ -263,7 +263,7 @@ impl Appender {
                 joins_group: true,
             };
         }
-        let parts = plan(geometry, self.position.slot, shape);
+        let parts = plan(geometry, self.writable_from(), shape);
         let last = parts.last().map_or(0, |part| part.segment);
         let mut segments = vec![self.position.segment, self.position.next];
         let mut coming = self.coming();
@@ -337,7 +337,7 @@ impl Appender {
         self.flush()?;
         let geometry = self.segments.geometry();
         let slots_min = u32::try_from(bytes_min.div_ceil(geometry.page_bytes())).expect("a few slots");
-        if self.position.slot + 1 + slots_min > geometry.segment_slots() {
+        if self.writable_from() + 1 + slots_min > geometry.segment_slots() {
             self.or_step_back(|appender| appender.rotate(durable))?;
         }
         let first = self.position.slot + 1;
@@ -408,7 +408,9 @@ impl Appender {
         Ok(())
     }
 
+    /// The active segment's file, to be written to: whoever does comes here.
     pub(super) fn active_file(&self) -> Result<Arc<dyn StorageFile>> {
+        debug_assert!(!self.room.is_left, "a file that another store has too is not written to");
         let segment = self.segments.get(self.position.segment).expect("the active segment is known");
         self.segments.file_for_writing(segment)
     }

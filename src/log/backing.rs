@@ -1,7 +1,9 @@
 //! The file behind a segment: opened when needed, whole or packed, its header checked before anything in it is believed.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::ahead::SPARE;
 use super::loaded::Loaded;
 use super::packed::{Packed, packed_name};
 use super::segment::{Segment, Segments, file_name, usize_of};
@@ -140,6 +142,25 @@ impl Segments {
         *backing = Backing { file: Some(file), is_written: true, ..Backing::default() };
         self.note_file(segment, None);
         Ok(())
+    }
+
+    /// Gives a whole segment, which nobody reads from yet, a file of its own with the same bytes, if it shares one.
+    pub(super) fn copy_file(&self, segment: &Segment) -> Result<()> {
+        let (storage, len, from) = (self.storage(), self.geometry().segment_bytes(), self.file(segment)?);
+        let failed = |operation| move |error| disk_error(operation, storage.path(SPARE), len, error);
+        // What is left of it by a crash goes at the next opening.
+        let file = create_anew(storage, SPARE, len)?;
+        let mut slot = vec![0; self.geometry().page_size() as usize];
+        for offset in (0..len).step_by(slot.len()) {
+            from.read_exact_at(&mut slot, offset)
+                .map_err(|error| Error::io("read", self.path(segment.number), error))?;
+            if slot.iter().any(|byte| *byte != 0) {
+                file.write_all_at(&[IoSlice::new(&slot)], offset).map_err(failed("write to"))?;
+            }
+        }
+        file.sync().map_err(failed("sync"))?;
+        self.adopt_file(segment, SPARE)?;
+        storage.sync_dir().map_err(|error| Error::io("sync", storage.path(""), error))
     }
 
     /// What the catalog says of a packed segment.

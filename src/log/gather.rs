@@ -35,7 +35,7 @@ impl Appender {
                 .is_some_and(|capacity| open + shape.pages <= capacity)
         };
         let ends = |slots: u32| {
-            self.position.slot.checked_add(slots).is_some_and(|end| end <= geometry.segment_slots())
+            self.writable_from().checked_add(slots).is_some_and(|end| end <= geometry.segment_slots())
         };
         let header_slots = match &self.group {
             Some(_) if fits(open) && ends(pages) => 0,

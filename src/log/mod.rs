@@ -19,6 +19,7 @@
 //! - `rotate`: its way from segment to segment;
 //! - `group`: small batches gathered into one record;
 //! - `handover`: full groups on their way to the system;
+//! - `left`: the active segment, when another store has its file too;
 //! - `ready`: the next segment, made ready beside commits;
 //! - `layout`: how a batch is cut into parts;
 //! - `catalog`: the two slots of the small durable root;
@@ -43,6 +44,7 @@ pub(crate) mod group;
 mod guess;
 pub(crate) mod handover;
 pub(crate) mod layout;
+mod left;
 mod loaded;
 pub(crate) mod packed;
 pub(crate) mod ready;

@@ -81,7 +81,7 @@ impl Ready {
 impl Appender {
     /// Whether the log will soon leave its segment for one that isn't ready.
     pub(crate) fn wants_next(&self) -> bool {
-        self.ready.is_none() && self.position.slot > self.segments.geometry().segment_slots() / 16
+        self.ready.is_none() && self.writable_from() > self.segments.geometry().segment_slots() / 16
     }
 
     /// How many slots were written before of a file that is in use under the segment's name, when the log comes there at `sequence`: all,

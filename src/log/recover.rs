@@ -83,6 +83,11 @@ struct Scan<'s> {
 /// How far beyond the known segments a log may have gone since the catalog was written.
 const NUMBERS_AHEAD: u32 = 1 << 20;
 
+/// What the numbers lie below of segments that a log may go on in, if the highest known one is `number_max`.
+pub(crate) fn number_limit(number_max: u32) -> u32 {
+    number_max.saturating_add(NUMBERS_AHEAD)
+}
+
 /// Bytes that are read at once where the log may have gone on.
 const LOOK_BYTES: usize = 64 << 10;
 
@@ -105,7 +110,7 @@ pub(crate) fn read_tail(
         let path = segments.storage().path(super::catalog::NAMES[0]);
         return Err(Error::corrupt(path, 0, "a slot within the segment", log.slot.to_string()));
     }
-    let number_limit = number_max.saturating_add(NUMBERS_AHEAD);
+    let number_limit = number_limit(number_max);
     if header.next >= number_limit {
         let path = segments.storage().path(&file_name(log.segment));
         let expected = format!("a next segment below {number_limit}");
@@ -408,13 +413,25 @@ impl Scan<'_> {
     }
 
     /// Writes what is unproven again, byte for byte, and syncs it: after a failed sync the system may believe that pages
-    /// are clean which never reached the disk.
+    /// are clean which never reached the disk. A file that another store has too was synced without failure before that store got it,
+    /// and isn't written to.
     fn rewrite_from(&mut self, first: usize) -> Result<()> {
         let geometry = self.segments.geometry();
-        let mut touched = Vec::new();
+        let mut touched: Vec<(u32, bool)> = Vec::new();
         for batch in &self.tail.batches[first..] {
             for (number, slots) in &batch.places {
                 let segment = self.segments.get(*number).expect("a batch lies in known segments");
+                let is_shared = match touched.iter().find(|(other, _)| other == number) {
+                    Some((_, is_shared)) => *is_shared,
+                    None => {
+                        let is_shared = self.segments.is_shared(*number);
+                        touched.push((*number, is_shared));
+                        is_shared
+                    }
+                };
+                if is_shared {
+                    continue;
+                }
                 let len = (slots.end - slots.start) as usize * geometry.page_size() as usize;
                 let mut bytes = vec![0; len];
                 self.segments.read_slots(segment, slots.start, &mut bytes)?;
@@ -425,12 +442,9 @@ impl Scan<'_> {
                     .map_err(|error| super::backing::disk_error("write to", path(), len as u64, error))?;
                 self.tail.bytes_read += bytes.len() as u64;
                 self.tail.bytes_rewritten += bytes.len() as u64;
-                if !touched.contains(number) {
-                    touched.push(*number);
-                }
             }
         }
-        let touched: Vec<_> = touched.into_iter().map(|number| (number, 0)).collect();
+        let touched: Vec<_> = touched.into_iter().map(|(number, _)| (number, 0)).collect();
         super::unsynced::sync_files(self.segments, &touched).map_err(AppendFailure::into_error)
     }
 }

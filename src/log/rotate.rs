@@ -76,7 +76,7 @@ impl Appender {
     /// blocks that were written before.
     pub(crate) fn files_wanted_at_rest(&self) -> usize {
         let half = self.segments.geometry().segment_slots() / 2;
-        let has_room = self.room.prepared.saturating_sub(self.position.slot) >= half;
+        let has_room = self.room.prepared.saturating_sub(self.writable_from()) >= half;
         let has_next = !self.position.next_is_fresh || self.ready.is_some_and(|next| next.written() >= half);
         usize::from(!has_room && !has_next)
     }
@@ -178,17 +178,19 @@ impl Appender {
 
     /// Sees to it that nothing at the log's end continues it: a part of a batch that was given up there, by this session or
     /// by one that was cut off. Else recovery would follow that one instead of the log, which goes on in another segment.
-    fn blank_end(&mut self) -> Result<(), AppendFailure> {
+    /// Returns whether the file had to be written to, and was synced.
+    pub(super) fn blank_end(&mut self) -> Result<bool, AppendFailure> {
         let geometry = self.segments.geometry();
-        let Position { segment, slot, .. } = self.position;
-        if self.has_stale_end && slot < geometry.segment_slots() {
+        let (segment, slot) = (self.position.segment, self.writable_from());
+        let is_written = self.has_stale_end && slot < geometry.segment_slots();
+        if is_written {
             self.make_room(1, false)?;
             let zeros = vec![0; geometry.page_size() as usize];
             self.write_file(&[IoSlice::new(&zeros)], geometry.offset(slot), geometry.page_bytes())?;
             sync_file(&self.segments, segment).map_err(AppendFailure::Fatal)?;
         }
         self.has_stale_end = false;
-        Ok(())
+        Ok(is_written)
     }
 
     /// Writes the header of the active segment, in which nothing stands yet. It is not durable then.
@@ -210,7 +212,7 @@ impl Appender {
 
     /// If the log is about to leave a segment with nothing in it, there is no record to say that it ever came there: the header
     /// says so then, which may have been open.
-    fn close_empty(&mut self, durable: Version) -> Result<(), AppendFailure> {
+    pub(super) fn close_empty(&mut self, durable: Version) -> Result<(), AppendFailure> {
         if self.position.slot > 1 {
             return Ok(());
         }
