@@ -307,12 +307,13 @@ impl Scan<'_> {
     }
 
     /// At the end of the chain: looks for proof that the log once went on durably. A record is proof if it names a
-    /// version behind the end as durable, whatever generation it is of: what a crash has left over, or an earlier life
-    /// of the segment, knew of no such version.
+    /// version behind the end as durable: what a crash has left over knew of no such version. Nor did an earlier life of the
+    /// segment, unless that was in the store that this one is a clone of, whose versions went on beyond the clone's first: what is of
+    /// a generation from before this log came there is no proof.
     fn deny_damage(&mut self) -> Result<()> {
         let expected = self.last_version.next();
         let geometry = self.segments.geometry();
-        let Position { segment: number, sequence, slot, next, .. } = self.position;
+        let Position { segment: number, generation, sequence, slot, next, .. } = self.position;
         let damaged = |found: &str| {
             let path = self.segments.storage().path(&file_name(number));
             let wanted = format!("the record of {expected}, which was durable");
@@ -325,7 +326,12 @@ impl Scan<'_> {
                 return damaged("a log that goes on in the next segment");
             }
         }
-        if self.proves(number, slot, expected)? || (next != number && self.proves(next, 1, expected)?) {
+        let known = self.segments.get(next).map_or(0, |segment| self.segments.generation(segment));
+        let came = header.as_ref().filter(|header| header.sequence == sequence + 1);
+        let next_from = came.map_or(known.saturating_add(1), |header| header.generation);
+        if self.proves(number, slot, expected, generation)?
+            || (next != number && self.proves(next, 1, expected, next_from)?)
+        {
             return damaged("a log that goes on behind it");
         }
         match header {
@@ -334,8 +340,9 @@ impl Scan<'_> {
         }
     }
 
-    /// Whether a record in the slots from `first` on, as far as one part reaches, says that `version` was durable.
-    fn proves(&mut self, number: u32, first: u32, version: Version) -> Result<bool> {
+    /// Whether a record in the slots from `first` on, as far as one part reaches, says that `version` was durable, and is of the
+    /// generation `from` or a later one.
+    fn proves(&mut self, number: u32, first: u32, version: Version, from: u32) -> Result<bool> {
         let geometry = self.segments.geometry();
         let Some(segment) = self.segments.get(number) else { return Ok(false) };
         if self.segments.file(segment).is_err() {
@@ -356,6 +363,7 @@ impl Scan<'_> {
                 if Record::peek_slots(head).is_some()
                     && let Some((record, _)) = self.read_record(number, slot)?
                     && record.durable >= version
+                    && record.generation >= from
                 {
                     return Ok(true);
                 }

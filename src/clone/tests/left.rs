@@ -275,3 +275,30 @@ fn a_batch_that_was_given_up_before_a_clone_leaves_nothing_that_recovery_follows
     }
     assert!(given_up > 3, "{given_up}");
 }
+
+#[test]
+fn what_a_parent_went_on_with_is_no_proof_of_damage_in_a_clone_of_an_older_version() {
+    let disk = SimDisk::new(1);
+    let store = Store::open_on(Arc::new(disk.storage()), options()).unwrap();
+    put(&store, 1, 0..PAGES).unwrap();
+    put(&store, 2, 0..10).unwrap();
+    let snapshot = store.snapshot();
+    (3..23).for_each(|tag| put(&store, tag, 0..1).unwrap());
+    let clone = SimDisk::new(2);
+    snapshot.clone_on(&clone.storage(), &mut ()).unwrap();
+    let store = Store::open_on(Arc::new(clone.storage()), rarely()).unwrap();
+    // Everything is written anew, so the log comes to segments that were the parent's, and still hold its records.
+    for _ in 0..2 {
+        put(&store, 2, 0..PAGES).unwrap();
+        store.maintain(Budget::unlimited()).unwrap();
+    }
+    for tag in 3..20 {
+        put(&store, tag, 0..1).unwrap();
+        for survival in SURVIVALS {
+            let cut = clone.power_cut_with(survival, tag);
+            let store = Store::open_on(Arc::new(cut.storage()), rarely()).unwrap();
+            assert_eq!(u64::from(store.view().page(PageId(0)).unwrap().unwrap()[0]), tag);
+        }
+    }
+    assert!(store.core().log.lock().appender.position().generation > 1);
+}
