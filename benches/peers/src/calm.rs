@@ -81,9 +81,7 @@ pub(crate) fn fetch_memory(is_long: bool) -> Result {
     let free = usize::try_from(free_memory_bytes()?)?;
     let bytes = if is_long { LONG_BYTES } else { SHORT_BYTES }.min(free / 4 * 3);
     let mut memory = MmapMut::map_anon(bytes.max(1))?;
-    // Without large pages it takes longer, and that is all.
-    #[cfg(target_os = "linux")]
-    memory.advise(memmap2::Advice::HugePage).ok();
+    // Not in huge pages, which would be quicker: where memory is in fragments the system throws others' pages out to make some.
     memory.iter_mut().step_by(1 << 12).for_each(|byte| *byte = 1);
     black_box(memory);
     Ok(())

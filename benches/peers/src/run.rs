@@ -273,7 +273,7 @@ impl Contest {
                     if !samples.want_more(stage.is_long) {
                         continue;
                     }
-                    if work.writes() {
+                    if work.takes_memory() {
                         fetch_memory(stage.is_long)?;
                     }
                     take(child, work, self.scale.millis, seed, samples)?;

@@ -90,6 +90,11 @@ impl Work {
             | Work::Exit => false,
         }
     }
+
+    /// Whether a store may take much memory for it, in the page cache or its own.
+    pub(crate) fn takes_memory(&self) -> bool {
+        matches!(self, Work::Commit { .. } | Work::LongReader | Work::Export)
+    }
 }
 
 /// YCSB's mixes of operations, on pages.
