@@ -300,7 +300,8 @@ fn recover(
     }
     let newest = catalog.roots.last().map_or(Version(0), |root| root.version);
     let number_max = files.keys().next_back().copied().unwrap_or(0).max(catalog.log.segment);
-    let tail = read_tail(&segments, catalog.log, newest, &|number| files.contains_key(&number), number_max)?;
+    let listed = |number| files.get(&number).map(|(_, sequence): &(u32, u64)| *sequence);
+    let tail = read_tail(&segments, catalog.log, newest, &listed, number_max)?;
     for (number, generation, sequence) in &tail.visited {
         files.insert(*number, (*generation, *sequence));
         segments.note_file(segments.add(*number, *generation), None);

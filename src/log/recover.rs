@@ -91,12 +91,13 @@ pub(crate) fn number_limit(number_max: u32) -> u32 {
 /// Bytes that are read at once where the log may have gone on.
 const LOOK_BYTES: usize = 64 << 10;
 
-/// Reads the log from `log` on, after `checkpoint` (the version that the catalog's last root holds).
+/// Reads the log from `log` on, after `checkpoint` (the version that the catalog's last root holds). `listed` tells the place in the log at which
+/// the catalog lists a segment.
 pub(crate) fn read_tail(
     segments: &Segments,
     log: LogPosition,
     checkpoint: Version,
-    known: &dyn Fn(u32) -> bool,
+    listed: &dyn Fn(u32) -> Option<u64>,
     number_max: u32,
 ) -> Result<Tail> {
     let segment = segments.add(log.segment, log.generation);
@@ -123,7 +124,7 @@ pub(crate) fn read_tail(
         slot: log.slot,
         digest: log.digest,
         next: header.next,
-        next_is_fresh: !known(header.next),
+        next_is_fresh: listed(header.next).is_none(),
     };
     let tail = Tail {
         batches: Vec::new(),
@@ -137,19 +138,19 @@ pub(crate) fn read_tail(
     let (last_version, durable) = (checkpoint, checkpoint);
     let mut scan =
         Scan { segments, position, end: position, last_version, durable, tail, open, number_limit };
-    scan.follow(known)?;
+    scan.follow(listed)?;
     scan.prove()?;
     Ok(scan.tail)
 }
 
 impl Scan<'_> {
     /// Follows the chain to where it ends.
-    fn follow(&mut self, known: &dyn Fn(u32) -> bool) -> Result<()> {
+    fn follow(&mut self, listed: &dyn Fn(u32) -> Option<u64>) -> Result<()> {
         loop {
             match self.read_record(self.position.segment, self.position.slot)? {
                 Some((record, digest)) if self.continues(&record) => self.take(record, digest),
                 _ => {
-                    if !self.enter_next(known)? {
+                    if !self.enter_next(listed)? {
                         break;
                     }
                 }
@@ -158,7 +159,7 @@ impl Scan<'_> {
         self.tail.is_torn = !self.open.records.is_empty();
         // A segment that was entered and left empty may have failed while it was made: it is entered once more.
         let end = self.open.before.unwrap_or(self.end);
-        self.deny_damage()?;
+        self.deny_damage(listed)?;
         self.tail.position = end;
         Ok(())
     }
@@ -269,7 +270,7 @@ impl Scan<'_> {
     }
 
     /// Goes on in the next segment, if the log did.
-    fn enter_next(&mut self, known: &dyn Fn(u32) -> bool) -> Result<bool> {
+    fn enter_next(&mut self, listed: &dyn Fn(u32) -> Option<u64>) -> Result<bool> {
         let number = self.position.next;
         if number == self.position.segment {
             return Ok(false);
@@ -301,7 +302,7 @@ impl Scan<'_> {
             slot: 1,
             digest,
             next: header.next,
-            next_is_fresh: !known(header.next),
+            next_is_fresh: listed(header.next).is_none(),
         };
         Ok(true)
     }
@@ -310,7 +311,7 @@ impl Scan<'_> {
     /// version behind the end as durable: what a crash has left over knew of no such version. Nor did an earlier life of the
     /// segment, unless that was in the store that this one is a clone of, whose versions went on beyond the clone's first: what is of
     /// a generation from before this log came there is no proof.
-    fn deny_damage(&mut self) -> Result<()> {
+    fn deny_damage(&mut self, listed: &dyn Fn(u32) -> Option<u64>) -> Result<()> {
         let expected = self.last_version.next();
         let geometry = self.segments.geometry();
         let Position { segment: number, generation, sequence, slot, next, .. } = self.position;
@@ -326,9 +327,7 @@ impl Scan<'_> {
                 return damaged("a log that goes on in the next segment");
             }
         }
-        let known = self.segments.get(next).map_or(0, |segment| self.segments.generation(segment));
-        let came = header.as_ref().filter(|header| header.sequence == sequence + 1);
-        let next_from = came.map_or(known.saturating_add(1), |header| header.generation);
+        let next_from = self.generation_at(next, sequence + 1, header.as_ref(), listed(next));
         if self.proves(number, slot, expected, generation)?
             || (next != number && self.proves(next, 1, expected, next_from)?)
         {
@@ -337,6 +336,24 @@ impl Scan<'_> {
         match header {
             None if next != number => self.deny_broken_header(next),
             _ => Ok(()),
+        }
+    }
+
+    /// The generation that a segment has, or would have, that the log comes to at `sequence`, by its header, if that can be read, and by the place at which
+    /// the catalog lists it: that is this very place already where the log has come to it, or made it ready, while the checkpoint was written.
+    fn generation_at(
+        &self,
+        number: u32,
+        sequence: u64,
+        header: Option<&SegmentHeader>,
+        listed: Option<u64>,
+    ) -> u32 {
+        let known = self.segments.get(number).map_or(0, |segment| self.segments.generation(segment));
+        let has_come = listed.is_some_and(|at| at >= sequence);
+        match header {
+            Some(header) if header.sequence == sequence => header.generation,
+            _ if has_come => known,
+            header => known.max(header.map_or(0, |header| header.generation)).saturating_add(1),
         }
     }
 
