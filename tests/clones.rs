@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "sim")]
 use std::sync::Arc;
 
 use common::interposed::{Interposed, Interposer};
