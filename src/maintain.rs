@@ -258,18 +258,20 @@ impl Core {
 
     /// Whether anything is to be made ready for `pace` bytes more.
     fn wants_ahead(&self, pace: u64) -> bool {
-        let (wants_room, wants_spare) = {
-            let appender = &self.log.lock().appender;
-            (appender.wants_room_ahead(pace), appender.wants_spare(pace).is_some())
-        };
-        (wants_room || (wants_spare && self.options.pool_max() > 0)) && !self.is_disk_short()
+        let wants_room = self.log.lock().appender.wants_room_ahead(pace);
+        (wants_room || self.wants_spare(pace).is_some()) && !self.is_disk_short()
+    }
+
+    /// How far a spare file is to be written for `pace` bytes more, if one is wanted.
+    fn wants_spare(&self, pace: u64) -> Option<u64> {
+        self.log.lock().appender.wants_spare(pace).filter(|_| self.options.pool_max() > 0)
     }
 
     /// Makes a file ready for the log to go on in, if `pace` bytes more lead it there. What fails costs speed and nothing else.
     /// Goes on with `begun` until somebody commits, and leaves there what isn't done by then.
     fn make_spare(&self, begun: &mut Option<SpareInMaking>, pace: u64) -> Result<()> {
-        let Some(until) = self.log.lock().appender.wants_spare(pace) else { return Ok(()) };
-        if self.options.pool_max() == 0 || self.is_disk_short() {
+        let Some(until) = self.wants_spare(pace) else { return Ok(()) };
+        if self.is_disk_short() {
             return Ok(());
         }
         let mut spare = match begun.take() {

@@ -48,7 +48,7 @@ impl Appender {
     /// Removes the file of a segment that the log has stepped back from: nothing refers to it, and the disk may be full.
     pub(super) fn unmake(&mut self, number: u32) {
         self.files.remove(&number);
-        self.unsynced.retain(|(unsynced, _)| *unsynced != number);
+        self.forget_writes(number);
         if let Some(segment) = self.segments.get(number) {
             self.segments.forget_files(&[segment]);
         }

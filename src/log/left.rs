@@ -27,7 +27,7 @@ impl Appender {
         self.close_empty(durable)?;
         if self.blank_end()? {
             // Its sync was one of all that was written to the file.
-            self.unsynced.retain(|(number, _)| *number != self.position.segment);
+            self.forget_writes(self.position.segment);
         }
         self.room.is_left = true;
         self.gauges.wants_next.store(self.wants_next(), Ordering::Relaxed);

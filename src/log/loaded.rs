@@ -109,7 +109,7 @@ impl Loaded {
         let slot = self.geometry.slot(location);
         // SAFETY: `slot` is below the geometry's `segment_slots`, whatever the location, and there are bits for as many.
         let word = unsafe { self.verified.get_unchecked((slot / u64::BITS) as usize) };
-        if word.load(Ordering::Relaxed) & (1 << (slot % u64::BITS)) == 0 {
+        if word.load(Ordering::Relaxed) & mark(slot) == 0 {
             return None;
         }
         let (offset, len) = (usize_of(self.geometry.offset(slot)), self.geometry.page_size() as usize);
@@ -129,26 +129,36 @@ impl Loaded {
         self.slice(start, len)
     }
 
+    /// The word that has a slot's mark, if there is such a slot.
+    fn word(&self, slot: u32) -> Option<&AtomicU64> {
+        self.verified.get((slot / u64::BITS) as usize)
+    }
+
     /// Whether a slot's page was verified.
     pub(super) fn is_verified(&self, slot: u32) -> bool {
-        let word = self.verified.get((slot / u64::BITS) as usize);
-        word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (slot % u64::BITS)) != 0)
+        self.word(slot).is_some_and(|word| word.load(Ordering::Relaxed) & mark(slot) != 0)
     }
 
     /// Remembers that a slot's page was verified.
     #[cold]
     pub(super) fn mark_verified(&self, slot: u32) {
-        if let Some(word) = self.verified.get((slot / u64::BITS) as usize) {
-            word.fetch_or(1 << (slot % u64::BITS), Ordering::Relaxed);
+        if let Some(word) = self.word(slot) {
+            word.fetch_or(mark(slot), Ordering::Relaxed);
         }
     }
 
     /// Forgets it.
     pub(super) fn distrust(&self, slot: u32) {
-        if let Some(word) = self.verified.get((slot / u64::BITS) as usize) {
-            word.fetch_and(!(1 << (slot % u64::BITS)), Ordering::Relaxed);
+        if let Some(word) = self.word(slot) {
+            word.fetch_and(!mark(slot), Ordering::Relaxed);
         }
     }
+}
+
+/// A slot's mark in its word.
+#[inline]
+fn mark(slot: u32) -> u64 {
+    1 << (slot % u64::BITS)
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

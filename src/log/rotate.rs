@@ -271,7 +271,7 @@ impl Appender {
         self.files.insert(number, (generation, sequence));
         sync_file(&self.segments, number).map_err(AppendFailure::Fatal)?;
         // Its only write was just synced. If the log leaves it as it is, that writes to it once more (`close_empty`).
-        self.unsynced.retain(|(unsynced, _)| *unsynced != number);
+        self.forget_writes(number);
         if is_fresh {
             let dir = || self.segments.storage().path("");
             self.segments

@@ -49,6 +49,11 @@ impl Appender {
         self.note_synced();
     }
 
+    /// Takes note that nothing of a segment needs a sync any more: its file was just synced, or is gone.
+    pub(super) fn forget_writes(&mut self, number: u32) {
+        self.unsynced.retain(|(unsynced, _)| *unsynced != number);
+    }
+
     fn note_synced(&mut self) {
         if self.unsynced.is_empty() {
             self.synced_at = self.gauges.appended.load(Ordering::Relaxed);
